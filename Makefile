@@ -1,0 +1,41 @@
+# Every target does its own set-up: python3 (3.11 or newer, with venv) and make are all that is needed.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check bench lock clean
+
+help: ## what can be made
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1|/' | column -t -s '|'
+
+setup: $(VENV)/.stamp ## the environment in .venv, from the lock
+
+$(VENV)/.stamp: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "recollect needs python3 3.11 or newer; found: $$($(PYTHON) --version)"; exit 2; }
+	@$(PYTHON) -c 'import venv, ensurepip' || { echo "this python3 has no venv module (on Debian: apt-get install python3-venv)"; exit 2; }
+	$(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+demo: $(VENV)/.stamp ## the whole system on real texts, twice: the second pass asks the model nothing
+	@$(BIN)/python -m examples.demo
+
+test: $(VENV)/.stamp ## all tests; those for RabbitMQ need its server on the machine
+	@$(BIN)/python -m pytest
+
+check: $(VENV)/.stamp ## style, types, security and documents
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/bandit --quiet --recursive --severity-level medium wire broker producer worker
+
+bench: $(VENV)/.stamp ## cache on against cache off, in one run
+	@$(BIN)/python -m bench
+
+lock: ## pin what is installed (needs uv)
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url --all-extras --upgrade --quiet pyproject.toml -o requirements.lock
+
+clean: ## everything made here
+	rm -rf $(VENV) .recollect build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

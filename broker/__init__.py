@@ -1,0 +1,1 @@
+"""How messages move: one interface, several brokers."""

@@ -1,0 +1,127 @@
+"""The interface that every broker offers; worker and producer know nothing else of it.
+
+What each promises: at least once. A message leaves its queue for good only when everything that is sent
+because of it has been confirmed.
+
+One thread owns a broker object; only `wake` may be called from others.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol
+
+JSON = "application/json"
+NDJSON = "application/x-ndjson"
+
+
+@dataclass(slots=True)
+class Message:
+    """What the broker carries.
+
+    A received one also says from which queue, how often it has been delivered (1 the first time), and, where
+    its envelope could not be read, the `problem`; `body` then holds what came, verbatim. `token` is the
+    broker's own handle and belongs to it alone.
+    """
+
+    body: bytes
+    content_type: str = JSON
+    correlation_id: str | None = None
+    reply_to: str | None = None
+    headers: dict[str, Any] = field(default_factory=dict)
+    queue: str = ""
+    deliveries: int = 1
+    problem: str | None = None
+    token: Any = None
+
+
+class Outgoing(NamedTuple):
+    """A message to send and the queue to send it to."""
+
+    queue: str
+    message: Message
+
+
+class Settlement(NamedTuple):
+    """What becomes of a message: what is sent because of it, after which it is acknowledged."""
+
+    message: Message
+    outgoing: Sequence[Outgoing]
+
+
+class Committed(NamedTuple):
+    """What a commit did.
+
+    `settled`: those whose outgoing is confirmed and whose message is acknowledged. A settlement that is in
+    neither list belonged to somebody else by then (redelivered after a lost connection): nothing was sent.
+    `undeliverable`: what no queue took; each became a dead letter, so nothing is lost.
+    """
+
+    settled: Sequence[Settlement]
+    undeliverable: Sequence[Outgoing]
+
+
+class Broker(Protocol):
+    """One connection to the queues of one prefix."""
+
+    def connect(self) -> None:
+        """Connect, or connect anew after BrokerLost; the broker's queues exist afterwards.
+
+        Messages received before belong to this broker only as far as its own rules say.
+        Raises BrokerUnreachable.
+        """
+
+    def send(self, queue: str, messages: Sequence[Message]) -> None:
+        """Send to `queue`; returns when all are confirmed.
+
+        Raises BrokerLost (some may have been sent), or Undeliverable where no queue of that name takes them.
+        """
+
+    def receive(self, credit: Mapping[str, int], timeout: float) -> list[Message]:
+        """At most so many messages from each queue, in the order given.
+
+        Takes what is there and never waits to fill; waits up to `timeout` seconds for the first, less when
+        `wake` is called. Raises BrokerLost.
+        """
+
+    def commit(self, settlements: Sequence[Settlement]) -> Committed:
+        """For each settlement: everything outgoing is confirmed, then the message is acknowledged.
+
+        Raises BrokerLost; the same settlements may then be committed again after `connect`.
+        """
+
+    def release(self, messages: Sequence[Message]) -> None:
+        """Give messages back to the front of their queues, for anybody. Raises BrokerLost."""
+
+    def keep_alive(self) -> None:
+        """Called on every turn of the loop: heartbeats, leases. Raises BrokerLost."""
+
+    def own(self, queue: str) -> None:
+        """Make a private reply queue that goes when this broker goes. Raises BrokerLost."""
+
+    def depth(self) -> dict[str, int]:
+        """How many messages wait in each of the prefix's own queues. Raises BrokerLost."""
+
+    def purge(self, queue: str) -> int:
+        """Drop what waits in `queue`; returns how many. Raises BrokerLost."""
+
+    def wake(self) -> None:
+        """End a `receive` that is waiting, from any thread."""
+
+    def close(self) -> None:
+        """Leave: private queues are removed, what is still held goes back to its queue. Never raises."""
+
+
+class BrokerError(Exception):
+    """Anything a broker can raise; its text names the broker (no password) and what to do."""
+
+
+class BrokerUnreachable(BrokerError):
+    """No connection could be made."""
+
+
+class BrokerLost(BrokerError):
+    """The connection broke; what was under way is uncertain. `connect` makes a new one."""
+
+
+class Undeliverable(BrokerError):
+    """No queue takes the message."""

@@ -1,0 +1,235 @@
+"""Requests: from the body of a message to what a worker does.
+
+A body is one JSON request (`application/json`) or several, one per line (`application/x-ndjson`). Position
+joins request and reply, so a request that cannot be used still takes its place, as a Refused.
+"""
+
+import difflib
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+import orjson
+
+from wire.errors import ErrorKind, Failure, InvalidRequest
+from wire.key import canonical
+
+JSON = "application/json"
+NDJSON = "application/x-ndjson"
+ID_MAX_CHARS = 256
+_INTEGER_MIN, _INTEGER_MAX = -(2**63), 2**64 - 1
+_FLAGS = ("reply", "bypass", "refresh", "no_store")
+_FIELDS = frozenset({"payload", "id", "model", "ttl", *_FLAGS})
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How large a request, a message and a reply message may be, in bytes."""
+
+    request_max_bytes: int = 1 << 20
+    message_max_bytes: int = 16 << 20
+    reply_max_bytes: int = 8 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One analysis to do. `payload` is its canonical JSON (sorted keys): what is hashed and what is sent on."""
+
+    payload: bytes
+    id: str | None = None
+    model: str | None = None
+    reply: bool = True
+    bypass: bool = False
+    refresh: bool = False
+    no_store: bool = False
+    ttl: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A request that the contract refuses, in its place."""
+
+    failure: Failure
+    id: str | None = None
+    reply: bool = True
+
+
+def decode_requests(
+    body: bytes, content_type: str, correlation_id: str | None, limits: Limits
+) -> list[Request | Refused]:
+    """The requests of a message in their order: at least one. Nothing is raised; what is wrong is Refused."""
+    if len(body) > limits.message_max_bytes:
+        return [refused(f"message has {len(body)} bytes; at most {limits.message_max_bytes} are taken")]
+    kind = content_type.partition(";")[0].strip().lower()
+    if kind == JSON:
+        return [_decode(body, correlation_id, limits)]
+    if kind != NDJSON:
+        return [refused(f"content type {content_type!r} is not taken; expected {JSON} or {NDJSON}")]
+    lines = body.removesuffix(b"\n").split(b"\n")
+    return [
+        _decode(line, None if correlation_id is None else f"{correlation_id}.{n}", limits)
+        for n, line in enumerate(lines)
+    ]
+
+
+def refused(message: str, request_id: str | None = None, reply: bool = True) -> Refused:
+    """A refusal of kind `invalid_request`."""
+    return Refused(Failure(ErrorKind.INVALID_REQUEST, message), request_id, reply)
+
+
+def encode_request(request: dict[str, Any]) -> bytes:
+    """A request as JSON, checked as a worker checks it, so that a mistake is met before it is sent.
+
+    Raises InvalidRequest, also for what JSON cannot carry (NaN, keys that are not strings, other types).
+    """
+    try:
+        line = orjson.dumps(request)
+    except TypeError as error:
+        raise InvalidRequest(f"request cannot be written as JSON: {error}") from None
+    if b"null" in line:
+        _refuse_nan(request, "request")
+    _check(_parse(line), line)
+    return line
+
+
+def _decode(line: bytes, default_id: str | None, limits: Limits) -> Request | Refused:
+    if len(line) > limits.request_max_bytes:
+        return refused(
+            f"request has {len(line)} bytes; at most {limits.request_max_bytes} are taken", default_id
+        )
+    fields: Any = None
+    try:
+        fields = _parse(line)
+        request = _check(fields, line)
+    except InvalidRequest as error:
+        return refused(str(error), _id_of(fields, default_id), _wants_reply(fields))
+    return request if request.id is not None or default_id is None else _named(request, default_id)
+
+
+def _parse(line: bytes) -> dict[str, Any]:
+    if not line.strip():
+        raise InvalidRequest("request is empty; expected a JSON object with a payload")
+    try:
+        fields = orjson.loads(line)
+    except orjson.JSONDecodeError as error:
+        raise InvalidRequest(f"request is not JSON: {error}") from None
+    if not isinstance(fields, dict):
+        raise InvalidRequest(f'request is {_kind(fields)}; expected an object such as {{"payload":…}}')
+    return fields
+
+
+def _check(fields: dict[str, Any], line: bytes) -> Request:
+    if not fields.keys() <= _FIELDS:
+        _refuse_unknown(fields)
+    if "payload" not in fields:
+        raise InvalidRequest("payload is missing; expected any JSON value")
+    for name in _FLAGS:
+        if name in fields and not isinstance(fields[name], bool):
+            raise InvalidRequest(f"{name} is {_kind(fields[name])}; expected true or false")
+    return Request(
+        payload=_payload(fields["payload"], line),
+        id=_text(fields, "id", ID_MAX_CHARS),
+        model=_text(fields, "model", ID_MAX_CHARS),
+        reply=fields.get("reply", True),
+        bypass=fields.get("bypass", False),
+        refresh=fields.get("refresh", False),
+        no_store=fields.get("no_store", False),
+        ttl=_ttl(fields),
+    )
+
+
+def _payload(value: Any, line: bytes) -> bytes:
+    try:
+        payload = canonical(value)
+    except TypeError:
+        raise InvalidRequest("payload nests deeper than 254 levels") from None
+    # orjson reads an integer beyond 64 bits as a float, and writes every such float with `e+`: only then is
+    # the text worth a second, slower reading.
+    if b"e+" in payload:
+        json.loads(line, parse_int=_refuse_large_integer)
+    return payload
+
+
+def _refuse_large_integer(digits: str) -> int:
+    # The length comes first: int() is quadratic in it, and refuses 4,300 digits with an error of its own.
+    if len(digits) > 20 or not _INTEGER_MIN <= int(digits) <= _INTEGER_MAX:
+        raise InvalidRequest(
+            f"payload has the integer {digits[:24]}{'…' * (len(digits) > 24)}, which is beyond 64 bits; "
+            "send it as a string"
+        )
+    return 0
+
+
+def _text(fields: dict[str, Any], name: str, longest: int) -> str | None:
+    if name not in fields:
+        return None
+    value = fields[name]
+    if not isinstance(value, str):
+        raise InvalidRequest(f"{name} is {_kind(value)}; expected a string")
+    if len(value) > longest:
+        raise InvalidRequest(f"{name} has {len(value)} characters; at most {longest} are taken")
+    return value
+
+
+def _ttl(fields: dict[str, Any]) -> float | None:
+    if "ttl" not in fields:
+        return None
+    value = fields["ttl"]
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise InvalidRequest(f"ttl is {_kind(value)}; expected a number of seconds above 0")
+    if value <= 0:
+        raise InvalidRequest(f"ttl is {value}; expected a number of seconds above 0")
+    return float(value)
+
+
+def _refuse_unknown(fields: dict[str, Any]) -> NoReturn:
+    name = min(fields.keys() - _FIELDS)
+    raise InvalidRequest(f"unknown field `{name[:64]}`{nearest(name, sorted(_FIELDS))}")
+
+
+def nearest(name: str, known: Sequence[str]) -> str:
+    """`; did you mean …?` where one of `known` is near, else the whole list of them."""
+    # Only the beginning is compared: the matcher is quadratic, and a hostile name may be a megabyte long.
+    near = difflib.get_close_matches(name[:64], known, n=1)
+    return f"; did you mean `{near[0]}`?" if near else f"; expected one of {', '.join(known)}"
+
+
+def _id_of(fields: Any, default_id: str | None) -> str | None:
+    value = fields.get("id") if isinstance(fields, dict) else None
+    return value if isinstance(value, str) and len(value) <= ID_MAX_CHARS else default_id
+
+
+def _wants_reply(fields: Any) -> bool:
+    return not (isinstance(fields, dict) and fields.get("reply") is False)
+
+
+def _named(request: Request, default_id: str) -> Request:
+    return Request(
+        request.payload,
+        default_id,
+        request.model,
+        request.reply,
+        request.bypass,
+        request.refresh,
+        request.no_store,
+        request.ttl,
+    )
+
+
+def _kind(value: Any) -> str:
+    names = {dict: "an object", list: "an array", str: "a string", bool: "a boolean", type(None): "null"}
+    return names.get(type(value), "a number")
+
+
+def _refuse_nan(value: Any, where: str) -> None:
+    """orjson writes NaN and the infinities as null without a word: a wrong payload, not a wrong format."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise InvalidRequest(f"{where} is {value}, which JSON cannot carry; send null or a string")
+    if isinstance(value, dict):
+        for name, item in value.items():
+            _refuse_nan(item, f"{where}.{name}")
+    elif isinstance(value, list | tuple):
+        for n, item in enumerate(value):
+            _refuse_nan(item, f"{where}[{n}]")

@@ -1,0 +1,70 @@
+"""Every queue and Redis key name is made here."""
+
+import re
+from dataclasses import dataclass
+from urllib.parse import quote
+
+_PREFIX = re.compile(r"[a-z][a-z0-9_-]{0,31}")
+_SUFFIX = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """The names of one installation. `prefix` keeps two installations on one server apart.
+
+    Raises ValueError for a prefix that is not a lower-case letter followed by up to 31 of a-z 0-9 _ -.
+    """
+
+    prefix: str = "recollect"
+
+    def __post_init__(self) -> None:
+        if not _PREFIX.fullmatch(self.prefix):
+            raise ValueError(
+                f"prefix {self.prefix!r} must be a lower-case letter, then up to 31 of a-z 0-9 _ -"
+            )
+
+    @property
+    def requests(self) -> str:
+        """The queue that producers fill."""
+        return f"{self.prefix}.requests"
+
+    @property
+    def misses(self) -> str:
+        """The queue of requests that were looked up, not found, and wait for the model."""
+        return f"{self.prefix}.misses"
+
+    @property
+    def replies(self) -> str:
+        """The shared reply queue: for requests without a `reply_to`, or with one that is refused."""
+        return f"{self.prefix}.replies"
+
+    @property
+    def dead(self) -> str:
+        """The queue of dead letters."""
+        return f"{self.prefix}.dead"
+
+    def replies_for(self, name: str) -> str:
+        """The reply queue called `name`: 1 to 64 of A-Z a-z 0-9 _ -. Raises ValueError for another name."""
+        if not _SUFFIX.fullmatch(name):
+            raise ValueError(f"reply queue name {name!r} must be 1 to 64 of A-Z a-z 0-9 _ -")
+        return f"{self.replies}.{name}"
+
+    def is_reply_queue(self, queue: str) -> bool:
+        """Whether a worker may send a reply to `queue`: only to reply queues of this prefix, never elsewhere."""
+        if queue == self.replies:
+            return True
+        head, dot, name = queue.rpartition(".")
+        return bool(dot) and head == self.replies and _SUFFIX.fullmatch(name) is not None
+
+    def entry(self, model: str, version: str, digest: str) -> str:
+        """The Redis key of an entry. The braces make value and lease of one key share a cluster slot."""
+        return f"{self.entries_of(model, version)}{{{digest}}}"
+
+    def entries_of(self, model: str, version: str | None = None) -> str:
+        """What the Redis keys of all entries of a model (and version) begin with."""
+        stem = f"{self.prefix}:k1:{quote(model, safe='')}:"
+        return stem if version is None else f"{stem}{quote(version, safe='')}:"
+
+    def generation(self, model: str) -> str:
+        """The Redis key that holds a model's generation."""
+        return f"{self.prefix}:generation:{quote(model, safe='')}"
