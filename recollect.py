@@ -1,6 +1,7 @@
 """recollect: a queue and a memory in front of a slow model. `from recollect import Producer`."""
 
 from producer.client import Producer
+
 from wire.reply import Reply
 
 __all__ = ["Producer", "Reply"]

@@ -99,5 +99,5 @@ def cut(text: str) -> str:
     return text if len(text) <= MESSAGE_MAX_CHARS else text[: MESSAGE_MAX_CHARS - 1] + "…"
 
 
-class InvalidRequest(ValueError):  # noqa: N818 - it is the word of the contract
+class InvalidRequest(ValueError):
     """A request that the contract refuses; its text names the field and what was expected."""

@@ -35,7 +35,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One analysis to do. `payload` is its canonical JSON (sorted keys): what is hashed and what is sent on."""
+    """One analysis to do. `payload` is canonical JSON (sorted keys): what is hashed and what is sent on."""
 
     payload: bytes
     id: str | None = None

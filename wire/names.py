@@ -50,7 +50,7 @@ class Names:
         return f"{self.replies}.{name}"
 
     def is_reply_queue(self, queue: str) -> bool:
-        """Whether a worker may send a reply to `queue`: only to reply queues of this prefix, never elsewhere."""
+        """Whether a worker may send a reply to `queue`: to reply queues of this prefix, nowhere else."""
         if queue == self.replies:
             return True
         head, dot, name = queue.rpartition(".")

@@ -70,7 +70,7 @@ def pack_replies(replies: Sequence[bytes], max_bytes: int) -> Iterator[bytes]:
         yield b"\n".join(part) + b"\n"
 
 
-class BadReply(ValueError):  # noqa: N818 - said of a reply that breaks the contract
+class BadReply(ValueError):
     """A reply that does not keep to the contract."""
 
 
