@@ -2,6 +2,7 @@
 
 from producer.client import Producer
 
+from wire.errors import TransientError
 from wire.reply import Reply
 
-__all__ = ["Producer", "Reply"]
+__all__ = ["Producer", "Reply", "TransientError"]

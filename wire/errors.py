@@ -101,3 +101,15 @@ def cut(text: str) -> str:
 
 class InvalidRequest(ValueError):
     """A request that the contract refuses; its text names the field and what was expected."""
+
+
+class TransientError(Exception):
+    """Raised by a Python model to say that the same payload may succeed later: the call is retried.
+
+    Any other exception is the model's verdict on the payload and is never retried. `retry_after` is the least
+    wait in seconds, of which at most 60 are kept.
+    """
+
+    def __init__(self, message: str, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after

@@ -5,8 +5,6 @@ joins request and reply, so a request that cannot be used still takes its place,
 """
 
 import difflib
-import json
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -15,11 +13,11 @@ import orjson
 
 from wire.errors import ErrorKind, Failure, InvalidRequest
 from wire.key import canonical
+from wire.values import refuse_large_integers, refuse_nan
 
 JSON = "application/json"
 NDJSON = "application/x-ndjson"
 ID_MAX_CHARS = 256
-_INTEGER_MIN, _INTEGER_MAX = -(2**63), 2**64 - 1
 _FLAGS = ("reply", "bypass", "refresh", "no_store")
 _FIELDS = frozenset({"payload", "id", "model", "ttl", *_FLAGS})
 
@@ -49,11 +47,12 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """A request that the contract refuses, in its place."""
+    """A request that the contract refuses, in its place; or, `whole_message`, all that a message had."""
 
     failure: Failure
     id: str | None = None
     reply: bool = True
+    whole_message: bool = False
 
 
 def decode_requests(
@@ -61,12 +60,14 @@ def decode_requests(
 ) -> list[Request | Refused]:
     """The requests of a message in their order: at least one. Nothing is raised; what is wrong is Refused."""
     if len(body) > limits.message_max_bytes:
-        return [refused(f"message has {len(body)} bytes; at most {limits.message_max_bytes} are taken")]
+        too_large = f"message has {len(body)} bytes; at most {limits.message_max_bytes} are taken"
+        return [refused(too_large, correlation_id, whole_message=True)]
     kind = content_type.partition(";")[0].strip().lower()
     if kind == JSON:
         return [_decode(body, correlation_id, limits)]
     if kind != NDJSON:
-        return [refused(f"content type {content_type!r} is not taken; expected {JSON} or {NDJSON}")]
+        foreign = f"content type {content_type[:80]!r} is not taken; expected {JSON} or {NDJSON}"
+        return [refused(foreign, correlation_id, whole_message=True)]
     lines = body.removesuffix(b"\n").split(b"\n")
     return [
         _decode(line, None if correlation_id is None else f"{correlation_id}.{n}", limits)
@@ -74,9 +75,11 @@ def decode_requests(
     ]
 
 
-def refused(message: str, request_id: str | None = None, reply: bool = True) -> Refused:
+def refused(
+    message: str, request_id: str | None = None, reply: bool = True, *, whole_message: bool = False
+) -> Refused:
     """A refusal of kind `invalid_request`."""
-    return Refused(Failure(ErrorKind.INVALID_REQUEST, message), request_id, reply)
+    return Refused(Failure(ErrorKind.INVALID_REQUEST, message), request_id, reply, whole_message)
 
 
 def encode_request(request: dict[str, Any]) -> bytes:
@@ -89,7 +92,7 @@ def encode_request(request: dict[str, Any]) -> bytes:
     except TypeError as error:
         raise InvalidRequest(f"request cannot be written as JSON: {error}") from None
     if b"null" in line:
-        _refuse_nan(request, "request")
+        refuse_nan(request, "request")
     _check(_parse(line), line)
     return line
 
@@ -145,21 +148,8 @@ def _payload(value: Any, line: bytes) -> bytes:
         payload = canonical(value)
     except TypeError:
         raise InvalidRequest("payload nests deeper than 254 levels") from None
-    # orjson reads an integer beyond 64 bits as a float, and writes every such float with `e+`: only then is
-    # the text worth a second, slower reading.
-    if b"e+" in payload:
-        json.loads(line, parse_int=_refuse_large_integer)
+    refuse_large_integers(line, payload)
     return payload
-
-
-def _refuse_large_integer(digits: str) -> int:
-    # The length comes first: int() is quadratic in it, and refuses 4,300 digits with an error of its own.
-    if len(digits) > 20 or not _INTEGER_MIN <= int(digits) <= _INTEGER_MAX:
-        raise InvalidRequest(
-            f"payload has the integer {digits[:24]}{'…' * (len(digits) > 24)}, which is beyond 64 bits; "
-            "send it as a string"
-        )
-    return 0
 
 
 def _text(fields: dict[str, Any], name: str, longest: int) -> str | None:
@@ -221,15 +211,3 @@ def _named(request: Request, default_id: str) -> Request:
 def _kind(value: Any) -> str:
     names = {dict: "an object", list: "an array", str: "a string", bool: "a boolean", type(None): "null"}
     return names.get(type(value), "a number")
-
-
-def _refuse_nan(value: Any, where: str) -> None:
-    """orjson writes NaN and the infinities as null without a word: a wrong payload, not a wrong format."""
-    if isinstance(value, float) and not math.isfinite(value):
-        raise InvalidRequest(f"{where} is {value}, which JSON cannot carry; send null or a string")
-    if isinstance(value, dict):
-        for name, item in value.items():
-            _refuse_nan(item, f"{where}.{name}")
-    elif isinstance(value, list | tuple):
-        for n, item in enumerate(value):
-            _refuse_nan(item, f"{where}[{n}]")

@@ -1,0 +1,221 @@
+"""The plain broker: any kombu transport, only as safe and as fast as kombu makes it.
+
+It pulls (`basic_get`) rather than consumes: credit is then exact on every transport, nothing is hoarded by a
+prefetch window, and no callback of ours runs inside kombu. The price is a round trip a message, and polling
+while a queue is empty.
+"""
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import kombu
+from kombu.exceptions import KombuError
+
+from broker.base import (
+    BrokerLost,
+    BrokerUnreachable,
+    Committed,
+    Message,
+    Outgoing,
+    Settlement,
+    Undeliverable,
+)
+from broker.dead import UNDELIVERABLE, dead_letter
+from broker.flavours import Flavour, flavour_of
+from wire.names import Names
+
+_POLL_SECONDS = (0.001, 0.02)
+_HEARTBEAT_SECONDS = 30
+
+
+class KombuBroker:
+    """A broker.base.Broker over one kombu connection: a channel that receives, and one that sends.
+
+    `on_close` runs once at the end of `close`; `shown` stands for the URL in messages.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        names: Names,
+        *,
+        shown: str | None = None,
+        on_close: Callable[[], None] | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._url, self._names, self._shown = url, names, shown or url
+        self._on_close, self._clock = on_close, clock
+        self._flavour: Flavour = flavour_of(url)
+        self._connection: Any = None
+        self._receiving: Any = None
+        self._sending: Any = None
+        self._epoch = 0
+        self._held: dict[str, Message] = {}
+        self._owned: set[str] = set()
+        self._woken = threading.Event()
+        self._next_heartbeat = 0.0
+        self._broken = False
+
+    def connect(self) -> None:
+        """See Broker. What an earlier connection held goes back to its queue."""
+        self._disconnect()
+        connection = kombu.Connection(
+            self._url,
+            heartbeat=_HEARTBEAT_SECONDS,
+            connect_timeout=5,
+            transport_options=self._flavour.options(),
+        )
+        # Errors of any kind: the transports raise what their client library happens to raise.
+        try:
+            connection.connect()
+            self._connection = connection
+            self._receiving = self._flavour.open(connection)
+            self._sending = self._flavour.open(connection)
+            for queue in self._queues():
+                self._flavour.declare(self._receiving, queue)
+            for tag in self._held:
+                self._flavour.restore(self._receiving, tag)
+        except Exception as error:
+            self._disconnect()
+            raise BrokerUnreachable(f"no broker at {self._shown}: {_said(error)}") from error
+        self._held.clear()
+        self._broken = False
+        self._epoch += 1
+
+    def send(self, queue: str, messages: Sequence[Message]) -> None:
+        """See Broker."""
+        with self._lost():
+            for message in messages:
+                self._flavour.publish(self._sending, queue, message)
+
+    def receive(self, credit: Mapping[str, int], timeout: float) -> list[Message]:
+        """See Broker."""
+        end = time.monotonic() + timeout
+        pause, longest = _POLL_SECONDS
+        while not (messages := self._take(credit)):
+            left = end - time.monotonic()
+            if left <= 0 or self._woken.wait(min(pause, left)):
+                break
+            pause = min(2 * pause, longest)
+        self._woken.clear()
+        return messages
+
+    def commit(self, settlements: Sequence[Settlement]) -> Committed:
+        """See Broker."""
+        settled: list[Settlement] = []
+        undeliverable: list[Outgoing] = []
+        with self._lost():
+            for settlement in settlements:
+                epoch, tag = settlement.message.token
+                if epoch != self._epoch:
+                    continue
+                undeliverable += self._send_out(settlement.outgoing)
+                self._receiving.basic_ack(tag)
+                self._held.pop(tag, None)
+                settled.append(settlement)
+        return Committed(settled, undeliverable)
+
+    def release(self, messages: Sequence[Message]) -> None:
+        """See Broker."""
+        with self._lost():
+            for message in reversed(messages):
+                epoch, tag = message.token
+                if epoch == self._epoch:
+                    self._receiving.basic_reject(tag, requeue=True)
+                    self._held.pop(tag, None)
+
+    def keep_alive(self) -> None:
+        """See Broker."""
+        now = time.monotonic()
+        if now < self._next_heartbeat:
+            return
+        self._next_heartbeat = now + 1
+        with self._lost():
+            if self._flavour.heartbeats:
+                self._connection.heartbeat_check()
+
+    def own(self, queue: str) -> None:
+        """See Broker."""
+        with self._lost():
+            self._flavour.declare(self._receiving, queue, private=True)
+        self._owned.add(queue)
+
+    def depth(self) -> dict[str, int]:
+        """See Broker."""
+        with self._lost():
+            return {queue: self._flavour.size(self._receiving, queue) for queue in self._queues()}
+
+    def purge(self, queue: str) -> int:
+        """See Broker."""
+        with self._lost():
+            return int(self._receiving.queue_purge(queue) or 0)
+
+    def wake(self) -> None:
+        """See Broker."""
+        self._woken.set()
+
+    def close(self) -> None:
+        """See Broker."""
+        with contextlib.suppress(Exception):
+            for queue in self._owned:
+                self._receiving.queue_delete(queue)
+        self._disconnect()
+        if self._on_close is not None:
+            self._on_close()
+            self._on_close = None
+
+    def _queues(self) -> tuple[str, ...]:
+        return (self._names.requests, self._names.misses, self._names.replies, self._names.dead)
+
+    def _take(self, credit: Mapping[str, int]) -> list[Message]:
+        messages: list[Message] = []
+        with self._lost():
+            for queue, most in credit.items():
+                for _ in range(most):
+                    found = self._flavour.get(self._receiving, queue)
+                    if found is None:
+                        break
+                    message, tag = found
+                    message.token = (self._epoch, tag)
+                    self._held[tag] = message
+                    messages.append(message)
+        return messages
+
+    def _send_out(self, outgoing: Sequence[Outgoing]) -> Iterator[Outgoing]:
+        for out in outgoing:
+            try:
+                self._flavour.publish(self._sending, out.queue, out.message)
+            except Undeliverable as error:
+                letter = dead_letter(out.message, UNDELIVERABLE, self._clock(), str(error))
+                self._flavour.publish(self._sending, self._names.dead, letter)
+                yield out
+
+    @contextlib.contextmanager
+    def _lost(self) -> Iterator[None]:
+        if self._connection is None:
+            raise BrokerLost(f"not connected to {self._shown}")
+        try:
+            yield
+        except Undeliverable:
+            raise
+        except Exception as error:
+            self._broken = True
+            raise BrokerLost(f"lost {self._shown}: {_said(error)}") from error
+
+    def _disconnect(self) -> None:
+        if not self._broken and self._connection is not None:
+            # memory:// would forget them; elsewhere it spares the others the wait for a time-out.
+            with contextlib.suppress(BrokerLost):
+                self.release(list(self._held.values()))
+        connection, self._connection = self._connection, None
+        self._receiving = self._sending = None
+        if connection is not None:
+            with contextlib.suppress(KombuError, OSError, Exception):
+                self._flavour.close(connection)
+
+
+def _said(error: Exception) -> str:
+    return str(error) or type(error).__name__

@@ -1,0 +1,51 @@
+"""From a URL to a broker."""
+
+import re
+from urllib.parse import urlsplit, urlunsplit
+
+from broker.base import Broker, BrokerError
+from broker.embedded import join
+from broker.kombu import KombuBroker
+from wire.names import Names
+
+_SCHEMES = {
+    "redis": "redis",
+    "rediss": "rediss",
+    "redis+socket": "redis+socket",
+    "unix": "redis+socket",
+    # librabbitmq takes over `amqp` wherever it happens to be installed: we name the client we test with.
+    "amqp": "pyamqp",
+    "pyamqp": "pyamqp",
+    "amqps": "pyamqp+ssl",
+    "memory": "memory",
+}
+
+
+def open_broker(url: str, names: Names) -> Broker:
+    """The broker that `url` names, not connected yet.
+
+    `embedded:` joins the shared server of this machine. Raises BrokerError for a URL that names none.
+    """
+    scheme, colon, rest = url.partition(":")
+    if scheme == "embedded" and colon:
+        server = join(url)
+        return KombuBroker(server.kombu_url, names, on_close=server.close, shown=url)
+    if scheme not in _SCHEMES or not rest.startswith("//"):
+        raise BrokerError(
+            f"broker URL {mask(url)!r} is not known; expected embedded:, redis://host:6379/0, "
+            "redis+socket:///path, pyamqp://user:password@host:5672// or memory://"
+        )
+    return KombuBroker(f"{_SCHEMES[scheme]}:{rest}", names, shown=mask(url))
+
+
+def mask(url: str) -> str:
+    """`url` without its password."""
+    try:
+        parts = urlsplit(url)
+        password = parts.password
+    except ValueError:
+        return re.sub(r"//[^/]*@", "//***@", url)
+    if password is None:
+        return url
+    user, host = parts.netloc.rsplit("@", 1)
+    return urlunsplit(parts._replace(netloc=f"{user.partition(':')[0]}:***@{host}"))

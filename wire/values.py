@@ -1,0 +1,42 @@
+"""Values that JSON, or orjson's reading of it, would change without a word."""
+
+import json
+import math
+from typing import Any
+
+from wire.errors import InvalidRequest
+
+_INTEGER_MIN, _INTEGER_MAX = -(2**63), 2**64 - 1
+
+
+def refuse_nan(value: Any, where: str) -> None:
+    """orjson writes NaN and the infinities as null: a wrong value, not a wrong format.
+
+    Raises InvalidRequest that names the place.
+    """
+    if isinstance(value, float) and not math.isfinite(value):
+        raise InvalidRequest(f"{where} is {value}, which JSON cannot carry; send null or a string")
+    if isinstance(value, dict):
+        for name, item in value.items():
+            refuse_nan(item, f"{where}.{name}")
+    elif isinstance(value, list | tuple):
+        for n, item in enumerate(value):
+            refuse_nan(item, f"{where}[{n}]")
+
+
+def refuse_large_integers(text: bytes, written: bytes) -> None:
+    """orjson reads an integer beyond 64 bits as a float, and writes every such float with `e+`.
+
+    Only where `written`, orjson's writing of what it read in `text`, has an `e+` is the text worth a second,
+    slower reading. Raises InvalidRequest.
+    """
+    if b"e+" in written:
+        json.loads(text, parse_int=_refuse_large_integer)
+
+
+def _refuse_large_integer(digits: str) -> int:
+    # The length comes first: int() is quadratic in it, and refuses 4,300 digits with an error of its own.
+    if len(digits) > 20 or not _INTEGER_MIN <= int(digits) <= _INTEGER_MAX:
+        shown = digits if len(digits) <= 24 else f"{digits[:24]}…"
+        raise InvalidRequest(f"payload has the integer {shown}, which is beyond 64 bits; send it as a string")
+    return 0

@@ -1,0 +1,102 @@
+"""The models a worker serves, as its handler sees them: names, keys, time to live, what may be kept."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import orjson
+
+from wire.errors import ErrorKind, Failure
+from wire.key import KeyMaker, Selection
+from wire.message import nearest
+
+Cacheable = Callable[[bytes], bool]
+
+
+class Model:
+    """One model's policy. Its generation is the one last seen in the cache; 0 until one is seen."""
+
+    def __init__(
+        self,
+        name: str,
+        version: str,
+        *,
+        namespace: str = "default",
+        selection: Selection | None = None,
+        ttl_seconds: float = 86_400.0,
+        ttl_bounds_seconds: tuple[float, float] = (1.0, 2_592_000.0),
+        cacheable: Cacheable | None = None,
+    ) -> None:
+        self.name, self.version = name, version
+        self._namespace, self._selection = namespace, selection
+        self._ttl, self._bounds = ttl_seconds, ttl_bounds_seconds
+        self._cacheable = cacheable
+        self.generation = 0
+        self.see_generation(0)
+
+    def see_generation(self, generation: int) -> None:
+        """Make keys of this generation from now on."""
+        self.generation = generation
+        self._keys = KeyMaker(self._namespace, self.name, self.version, generation, self._selection)
+
+    def key(self, payload: bytes) -> str:
+        """The key of a canonical payload."""
+        return self._keys.digest(payload)
+
+    def key_text(self, payload: bytes) -> bytes:
+        """What is hashed, for people."""
+        return self._keys.text(payload)
+
+    def ttl_seconds(self, asked: float | None) -> float:
+        """The time to live for a request that asked for `asked` seconds, within the policy's bounds."""
+        low, high = self._bounds
+        return min(max(self._ttl if asked is None else asked, low), high)
+
+    def may_keep(self, result: bytes) -> bool:
+        """Whether the model's rule lets this result be remembered."""
+        return self._cacheable is None or self._cacheable(result)
+
+
+class Catalog:
+    """All models of a worker by name."""
+
+    def __init__(self, models: Mapping[str, Model], default: str | None = None) -> None:
+        self._models = dict(models)
+        self._default = default or (next(iter(models)) if len(models) == 1 else None)
+
+    def choose(self, name: str | None) -> Model | Failure:
+        """The model a request names, or the failure to answer it with."""
+        chosen = self._default if name is None else name
+        if chosen is None:
+            return Failure(
+                ErrorKind.UNKNOWN_MODEL,
+                f"model is missing, and this worker serves several: {', '.join(sorted(self._models))}",
+            )
+        model = self._models.get(chosen)
+        if model is None:
+            known = sorted(self._models)
+            return Failure(
+                ErrorKind.UNKNOWN_MODEL, f"model `{chosen[:64]}` is not served here{nearest(chosen, known)}"
+            )
+        return model
+
+
+def field_equals(field: str, value: Any) -> Cacheable:
+    """The rule `{field = …, equals = …}`: a result is kept when it is an object with that value there."""
+
+    def rule(result: bytes) -> bool:
+        found = orjson.loads(result)
+        return isinstance(found, dict) and field in found and bool(found[field] == value)
+
+    return rule
+
+
+def predicate(function: Callable[[Any], Any]) -> Cacheable:
+    """The rule of a Python predicate over the result. One that raises keeps nothing: a lost hit is cheap."""
+
+    def rule(result: bytes) -> bool:
+        try:
+            return bool(function(orjson.loads(result)))
+        except Exception:  # noqa: BLE001 - the user's code
+            return False
+
+    return rule

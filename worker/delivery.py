@@ -1,0 +1,105 @@
+"""A received message on its way through the worker: its requests, the replies so far, its settlement."""
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+
+from broker.base import JSON, NDJSON, Message, Outgoing, Settlement
+from broker.dead import FAILED, UNDECODABLE, dead_letter
+from wire.errors import Failure, Outcome
+from wire.message import Limits, Refused, Request, decode_requests, refused
+from wire.names import Names
+from wire.reply import PART_HEADER, pack_replies
+from worker.catalog import Model
+
+_TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+
+
+class Delivery:
+    """A message until it is settled. `received` is monotonic seconds."""
+
+    def __init__(self, message: Message, requests: Sequence[Request | Refused], received: float) -> None:
+        self.message, self.requests, self.received = message, requests, received
+        self.outcomes: Counter[tuple[str, Outcome]] = Counter()
+        self.failures: Counter[tuple[str, Failure]] = Counter()
+        self.saved_seconds: Counter[str] = Counter()
+        self._replies: list[bytes] = [b""] * len(requests)
+        self._left = len(requests)
+
+    @property
+    def is_answered(self) -> bool:
+        """Whether every request has its reply."""
+        return self._left == 0
+
+    def answer(self, position: int, reply: bytes, model: Model | None, outcome: Outcome) -> None:
+        """Put the reply of the request at `position`: once each."""
+        self._replies[position] = reply
+        self._left -= 1
+        self.outcomes[("none" if model is None else model.name, outcome)] += 1
+
+    def settlement(
+        self, names: Names, limits: Limits, now: float, *, dead_letter_failed: bool = False
+    ) -> Settlement:
+        """What is sent because of this message, once it is answered. `now` is Unix seconds."""
+        message = self.message
+        outgoing: list[Outgoing] = []
+        if message.problem is not None:
+            letter = dead_letter(message, UNDECODABLE, now, message.problem)
+            return Settlement(message, [Outgoing(names.dead, letter)])
+        # Position joins request and reply, so one that wants a reply brings those of its neighbours along.
+        if any(request.reply for request in self.requests):
+            queue = message.reply_to if _may_reply_to(message, names) else names.replies
+            outgoing += [Outgoing(queue or names.replies, reply) for reply in self._reply_messages(limits)]
+        if dead_letter_failed and self.failures:
+            outgoing.append(Outgoing(names.dead, dead_letter(message, FAILED, now)))
+        return Settlement(message, outgoing)
+
+    def _reply_messages(self, limits: Limits) -> list[Message]:
+        packed = self.message.content_type.partition(";")[0].strip().lower() == NDJSON
+        if not packed or self.requests_unread:
+            bodies, content_type = self._replies, JSON
+        else:
+            bodies, content_type = list(pack_replies(self._replies, limits.reply_max_bytes)), NDJSON
+        headers = _trace(self.message)
+        return [
+            Message(
+                body,
+                content_type,
+                self.message.correlation_id,
+                headers=headers if len(bodies) == 1 else {**headers, PART_HEADER: f"{n}/{len(bodies)}"},
+            )
+            for n, body in enumerate(bodies, 1)
+        ]
+
+    @property
+    def requests_unread(self) -> bool:
+        """Whether the message was refused as a whole: it is then answered by a single JSON reply."""
+        first = self.requests[0]
+        return len(self.requests) == 1 and isinstance(first, Refused) and first.whole_message
+
+
+def open_delivery(message: Message, names: Names, limits: Limits, received: float) -> Delivery:
+    """The delivery of a received message. An undecodable one has no requests."""
+    if message.problem is not None:
+        return Delivery(message, (), received)
+    if "compression" in message.headers:
+        return Delivery(message, [refused("compressed bodies are not taken", whole_message=True)], received)
+    requests = decode_requests(message.body, message.content_type, message.correlation_id, limits)
+    if not _may_reply_to(message, names):
+        wrong = (
+            f"reply_to {(message.reply_to or '')[:80]!r} is not taken; "
+            f"expected {names.replies} or {names.replies}.NAME"
+        )
+        requests = [refused(wrong, request.id) for request in requests]
+    return Delivery(message, requests, received)
+
+
+def _may_reply_to(message: Message, names: Names) -> bool:
+    return message.reply_to is None or names.is_reply_queue(message.reply_to)
+
+
+def _trace(message: Message) -> dict[str, str]:
+    value = message.headers.get("traceparent")
+    return (
+        {"traceparent": value} if isinstance(value, str) and _TRACEPARENT.fullmatch(value) is not None else {}
+    )

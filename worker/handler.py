@@ -1,0 +1,196 @@
+"""The path of a batch: hash each payload, look all up at once, call the model only for what was never seen,
+remember what succeeded, answer.
+
+No I/O of its own, no clock, no environment: the cache, the clock and the models are given to it. The loop
+makes the calls and commits the settlements.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
+
+from broker.base import Message
+from wire.errors import Failure, Outcome
+from wire.message import Limits, Refused, Request
+from wire.names import Names
+from wire.reply import Provenance, encode_failure, encode_result
+from worker.cache import Cache, CacheDown, Write
+from worker.calls import Answered
+from worker.catalog import Catalog, Model
+from worker.delivery import Delivery, open_delivery
+from worker.entry import BadEntry, Entry, jittered
+
+
+class Job:
+    """One request that is being worked on. `outcome` is what it will be if the model answers."""
+
+    __slots__ = ("delivery", "key", "model", "outcome", "position", "request")
+
+    def __init__(self, delivery: Delivery, position: int, request: Request, model: Model) -> None:
+        self.delivery, self.position, self.request, self.model = delivery, position, request, model
+        self.key: str | None = None
+        self.outcome = Outcome.MISS
+        if request.bypass:
+            self.outcome = Outcome.BYPASS
+        elif request.refresh:
+            self.outcome = Outcome.REFRESH
+
+    @property
+    def reads(self) -> bool:
+        """Whether an entry may answer it."""
+        return self.outcome is Outcome.MISS
+
+
+class Batch(NamedTuple):
+    """What became of received messages at once: their deliveries, and the jobs that need the model."""
+
+    deliveries: list[Delivery]
+    calls: list[Job]
+
+
+class Handler:
+    """Handles the messages of one worker. `clock` gives Unix seconds; `on_bad_entry` is told of each."""
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        cache: Cache,
+        names: Names,
+        limits: Limits,
+        clock: Callable[[], float],
+        on_bad_entry: Callable[[], None],
+        *,
+        entry_max_bytes: int = 1 << 20,
+    ) -> None:
+        self._catalog, self._cache, self._names, self._limits = catalog, cache, names, limits
+        self._clock, self._on_bad_entry, self._entry_max_bytes = clock, on_bad_entry, entry_max_bytes
+
+    def handle(self, messages: Sequence[Message], received: float) -> Batch:
+        """Decode, look up, answer what is known. `received` is monotonic seconds."""
+        deliveries = [open_delivery(m, self._names, self._limits, received) for m in messages]
+        jobs = [job for delivery in deliveries for job in self._admit(delivery)]
+        known = self._look_up([job for job in jobs if not job.request.bypass])
+        for job, entry in known.items():
+            self._answer_from(entry, job)
+        return Batch(deliveries, [job for job in jobs if job not in known])
+
+    def finish(self, answers: Iterable[Answered]) -> None:
+        """Remember what succeeded, then answer: a redelivery after a crash is then a hit."""
+        answers = list(answers)
+        self._remember(answers)
+        for answer in answers:
+            job: Job = answer.tag
+            origin = Provenance(job.outcome, job.model.name, job.model.version, job.key)
+            if answer.result is not None:
+                reply = encode_result(job.request.id, answer.result, origin)
+                job.delivery.answer(job.position, reply, job.model, job.outcome)
+            elif answer.failure is not None:
+                self._fail(job.delivery, job.position, job.request, answer.failure, Outcome.FAILED, job)
+
+    def _admit(self, delivery: Delivery) -> list[Job]:
+        jobs = []
+        for position, request in enumerate(delivery.requests):
+            if isinstance(request, Refused):
+                self._fail(delivery, position, request, request.failure, Outcome.INVALID)
+                continue
+            model = self._catalog.choose(request.model)
+            if isinstance(model, Failure):
+                self._fail(delivery, position, request, model, Outcome.INVALID)
+            else:
+                jobs.append(Job(delivery, position, request, model))
+        return jobs
+
+    def _look_up(self, jobs: Sequence[Job]) -> dict[Job, Entry]:
+        for job in jobs:
+            job.key = job.model.key(job.request.payload)
+        try:
+            return self._read(jobs)
+        except CacheDown:
+            for job in jobs:
+                job.outcome = Outcome.UNAVAILABLE
+            return {}
+
+    def _read(self, jobs: Sequence[Job]) -> dict[Job, Entry]:
+        """One MGET for generations and entries; a second one only where a generation has moved."""
+        models = list({job.model.name: job.model for job in jobs}.values())
+        readers = [job for job in jobs if job.reads]
+        names = [self._names.generation(model.name) for model in models]
+        values = self._cache.read(names + [self._entry_name(job) for job in readers])
+        moved = [m for m, value in zip(models, values, strict=False) if _moved(m, value)]
+        entries = values[len(models) :]
+        if moved:
+            for job in jobs:
+                job.key = job.model.key(job.request.payload)
+            entries = self._cache.read([self._entry_name(job) for job in readers])
+        found = zip(readers, entries, strict=True)
+        return {job: entry for job, value in found if (entry := self._decode(job, value)) is not None}
+
+    def _decode(self, job: Job, value: bytes | None) -> Entry | None:
+        if value is None or job.key is None:
+            return None
+        try:
+            entry = Entry.decode(value, job.key)
+        except BadEntry:
+            self._on_bad_entry()
+            return None
+        return entry if entry.expires > self._clock() else None
+
+    def _answer_from(self, entry: Entry, job: Job) -> None:
+        now = self._clock()
+        age, ttl = round(max(0.0, now - entry.created), 3), round(entry.expires - now, 3)
+        origin = Provenance(Outcome.HIT, job.model.name, job.model.version, job.key, age, ttl)
+        job.delivery.saved_seconds[job.model.name] += entry.compute_ms / 1000  # type: ignore[assignment]
+        reply = encode_result(job.request.id, entry.body, origin)
+        job.delivery.answer(job.position, reply, job.model, Outcome.HIT)
+
+    def _remember(self, answers: Sequence[Answered]) -> None:
+        writes = [write for answer in answers if (write := self._write_of(answer)) is not None]
+        try:
+            self._cache.write(writes)
+        except CacheDown:
+            # A refresh promises a new entry, so it may not pass for one when there is none.
+            for answer in answers:
+                if answer.tag.outcome is Outcome.REFRESH:
+                    answer.tag.outcome = Outcome.UNAVAILABLE
+
+    def _write_of(self, answer: Answered) -> Write | None:
+        job: Job = answer.tag
+        result = answer.result
+        if result is None or job.key is None or job.request.no_store:
+            return None
+        if job.outcome not in (Outcome.MISS, Outcome.REFRESH):
+            return None
+        if len(result) > self._entry_max_bytes or not job.model.may_keep(result):
+            job.outcome = Outcome.UNCACHEABLE
+            return None
+        ttl = jittered(job.model.ttl_seconds(job.request.ttl), job.key)
+        expires = answer.created + ttl
+        entry = Entry(job.key, answer.created, expires, round(answer.seconds * 1000), result)
+        return Write(self._entry_name(job), entry.encode(), max(0.001, expires - self._clock()))
+
+    def _entry_name(self, job: Job) -> str:
+        return self._names.entry(job.model.name, job.model.version, job.key or "")
+
+    def _fail(
+        self,
+        delivery: Delivery,
+        position: int,
+        request: Request | Refused,
+        failure: Failure,
+        outcome: Outcome,
+        job: Job | None = None,
+    ) -> None:
+        model = None if job is None else job.model
+        origin = Provenance(outcome)
+        if job is not None:
+            origin = Provenance(outcome, job.model.name, job.model.version, job.key)
+        delivery.failures[("none" if model is None else model.name, failure)] += 1
+        delivery.answer(position, encode_failure(request.id, failure, origin), model, outcome)
+
+
+def _moved(model: Model, value: bytes | None) -> bool:
+    """Whether a model's generation is another than the one last seen; it is then the one last seen."""
+    generation = int(value) if value is not None and value.isdigit() and len(value) < 19 else 0
+    if generation == model.generation:
+        return False
+    model.see_generation(generation)
+    return True

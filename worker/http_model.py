@@ -1,0 +1,122 @@
+"""A model behind HTTP: POST of the payload; a 2xx answer in JSON is the result."""
+
+import email.utils
+import time
+from collections.abc import Mapping
+from urllib.parse import urlsplit
+
+import urllib3
+from urllib3.exceptions import HTTPError
+from urllib3.exceptions import TimeoutError as HTTPTimeout
+from urllib3.response import BaseHTTPResponse
+
+from worker.model import BadResult, Rejection, TimedOut, TransientFailure, result_from_json
+
+_CHUNK = 1 << 16
+_TRANSIENT = frozenset({408, 425, 429})
+_SHOWN_BYTES = 200
+
+
+class HttpTarget:
+    """One URL over a pool of kept-alive connections.
+
+    No redirects and no proxies from the environment: the address in the settings is the one that is called.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        headers: Mapping[str, str],
+        timeout_seconds: float,
+        concurrency: int,
+        max_bytes: int,
+    ) -> None:
+        parts = urlsplit(url)
+        self._path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        self._pool = urllib3.connection_from_url(url, maxsize=concurrency, block=False, retries=False)
+        self._timeout, self._max_bytes = timeout_seconds, max_bytes
+        self._headers = {
+            "Content-Type": "application/json",
+            "Accept": "application/json",
+            "Accept-Encoding": "identity",
+            "User-Agent": "recollect",
+            **headers,
+        }
+
+    def warm(self) -> None:
+        """Nothing to do: a model service may well come up after its workers."""
+
+    def call(self, payload: bytes) -> bytes:
+        """See worker.model.Target."""
+        end = time.monotonic() + self._timeout
+        try:
+            response = self._pool.urlopen(
+                "POST",
+                self._path,
+                body=payload,
+                headers=self._headers,
+                timeout=urllib3.Timeout(total=self._timeout),
+                redirect=False,
+                retries=False,
+                preload_content=False,
+                decode_content=False,
+            )
+            return self._result(response, end)
+        except (HTTPTimeout, TimeoutError):
+            raise TimedOut(self._timeout) from None
+        except (HTTPError, OSError) as error:
+            raise TransientFailure(f"model not reachable: {_said(error)}", "connection") from None
+
+    def _result(self, response: BaseHTTPResponse, end: float) -> bytes:
+        status = response.status
+        body = self._read(response, end)
+        if 200 <= status < 300:
+            if len(body) > self._max_bytes:
+                raise BadResult(f"result has more than {self._max_bytes} bytes")
+            return result_from_json(body, self._max_bytes)
+        said = body[:_SHOWN_BYTES].decode("utf-8", "replace").strip()
+        message = f"model answered {status}" + (f": {said}" if said else "")
+        if status in _TRANSIENT or status >= 500:
+            raise TransientFailure(
+                message, "status", retry_after_seconds(response.headers.get("Retry-After"))
+            )
+        if 300 <= status < 400:
+            raise Rejection(f"{message}; redirects are not followed")
+        raise Rejection(message)
+
+    def _read(self, response: BaseHTTPResponse, end: float) -> bytes:
+        """At most one byte over the limit. A timeout counts per recv, so the clock is read between them."""
+        parts: list[bytes] = []
+        left = self._max_bytes + 1
+        try:
+            while left > 0 and (chunk := response.read1(min(_CHUNK, left))):
+                parts.append(chunk)
+                left -= len(chunk)
+                if time.monotonic() > end:
+                    raise TimedOut(self._timeout)
+        except BaseException:
+            response.close()
+            raise
+        if left <= 0:
+            response.close()
+        response.release_conn()
+        return b"".join(parts)
+
+
+def retry_after_seconds(value: str | None) -> float | None:
+    """The wait a Retry-After header asks for (RFC 9110, section 10.2.3); None where it cannot be read."""
+    if value is None:
+        return None
+    if value.strip().isascii() and value.strip().isdigit():
+        return float(value.strip()[:9])
+    try:
+        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
+    except (ValueError, TypeError, OverflowError):
+        return None
+
+
+def _said(error: Exception) -> str:
+    # urllib3 puts the connection object in front: the cause is what a person can use.
+    cause = getattr(error, "reason", None) or error
+    return str(cause).rpartition(": ")[2] or type(error).__name__
