@@ -1,0 +1,125 @@
+"""Every setting of a worker: its name, type, unit, bounds and default, in one frozen object."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+
+from wire.names import Names
+
+Seconds = Annotated[float, Field(gt=0, le=31_536_000, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1, le=1_000_000)]
+Bytes = Annotated[int, Field(ge=1024, le=512 << 20)]
+
+
+def _listed(value: Any) -> Any:
+    """A list may be written `text,lang` where there is only text to write it in."""
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+Fields = Annotated[tuple[str, ...], BeforeValidator(_listed)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=True)
+
+
+class CacheableRule(_Section):
+    """A result is remembered when it is an object whose `field` equals `equals`."""
+
+    field: str
+    equals: Any
+
+
+class ModelSettings(_Section):
+    """One model: where it is, which version, what of a payload decides the answer, how long it is kept."""
+
+    target: str = Field(description="http(s)://… or python:package.module:callable")
+    version: str = Field("1", min_length=1, max_length=128, description="a new one is a clean miss")
+    ttl_seconds: Seconds = Field(86_400.0, description="how long a result is remembered")
+    ttl_min_seconds: Seconds = Field(1.0, description="the least a request's ttl can ask for")
+    ttl_max_seconds: Seconds = Field(2_592_000.0, description="the most a request's ttl can ask for")
+    key_include: Fields | None = Field(None, description="only these top-level fields decide the answer")
+    key_exclude: Fields | None = Field(None, description="all top-level fields but these decide it")
+    cacheable: CacheableRule | str | None = Field(
+        None, description="{field, equals} or python:module:callable; a result it refuses is not kept"
+    )
+    timeout_seconds: Seconds = Field(30.0, description="of one attempt")
+    attempts: Annotated[int, Field(ge=1, le=100)] = Field(3, description="model calls per request at most")
+    budget_seconds: Seconds = Field(120.0, description="no retry starts later than this after the first call")
+    wait_initial_seconds: Seconds = Field(0.1, description="first back-off; doubles, with full jitter")
+    wait_max_seconds: Seconds = Field(10.0, description="longest back-off")
+    concurrency: Annotated[int, Field(ge=1, le=1024)] = Field(8, description="calls at once in one worker")
+    headers: dict[str, str] = Field(default_factory=dict, description="sent to an HTTP model; shown masked")
+    headers_file: Path | None = Field(None, description="JSON object of headers, for secrets")
+
+    @field_validator("target")
+    @classmethod
+    def _known_target(cls, value: str) -> str:
+        scheme, _, rest = value.partition(":")
+        if scheme in ("http", "https") and rest.startswith("//") and len(rest) > 2:
+            return value
+        if scheme == "python" and all(rest.partition(":")[::2]):
+            return value
+        raise ValueError("expected http://host/path, https://host/path or python:package.module:callable")
+
+    @field_validator("cacheable")
+    @classmethod
+    def _known_rule(cls, value: CacheableRule | str | None) -> CacheableRule | str | None:
+        if isinstance(value, str) and not value.startswith("python:"):
+            raise ValueError('expected {field = "…", equals = …} or python:package.module:callable')
+        return value
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "ModelSettings":
+        if self.key_include is not None and self.key_exclude is not None:
+            raise ValueError("key_include and key_exclude cannot both be set")
+        if not self.ttl_min_seconds <= self.ttl_seconds <= self.ttl_max_seconds:
+            raise ValueError("expected ttl_min_seconds <= ttl_seconds <= ttl_max_seconds")
+        return self
+
+
+class Settings(_Section):
+    """What a worker runs with."""
+
+    broker_url: str = Field(description="where messages move: embedded:, redis://…, pyamqp://…")
+    cache_url: str = Field(description="where results are remembered: embedded:, redis://…")
+    prefix: str = Field("recollect", description="what every queue and key name begins with")
+    namespace: str = Field("default", max_length=128, description="part of every key: keeps tenants apart")
+    models: dict[str, ModelSettings] = Field(default_factory=dict, description="the models served, by name")
+    default_model: str | None = Field(None, description="the model of requests that name none")
+    in_flight: Count = Field(256, description="requests held at once")
+    in_flight_bytes: Bytes = Field(64 << 20, description="bytes of messages held at once")
+    request_max_bytes: Bytes = Field(1 << 20, description="a larger request gets an error reply")
+    message_max_bytes: Bytes = Field(16 << 20, description="a larger message gets an error reply")
+    reply_max_bytes: Bytes = Field(8 << 20, description="a larger reply message is sent in parts")
+    result_max_bytes: Bytes = Field(4 << 20, description="a larger model answer is a bad_result")
+    entry_max_bytes: Bytes = Field(1 << 20, description="a larger result is not remembered")
+    cache_deadline_seconds: Seconds = Field(0.2, description="of each cache operation, all included")
+    cache_breaker_failures: Count = Field(3, description="failures in a row after which it is left alone")
+    cache_breaker_seconds: Seconds = Field(2.0, description="between two probes of a cache that is down")
+    drain_seconds: Seconds = Field(25.0, description="to finish what is held after SIGTERM")
+    http_host: str = Field("127.0.0.1", description="where /metrics, /livez and /readyz listen")
+    http_port: Annotated[int, Field(ge=0, le=65535)] = Field(0, description="0: any free one, printed")
+    log_format: Literal["auto", "text", "json"] = Field("auto", description="auto: text on a terminal")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least to log")
+    dead_letter_failed: bool = Field(False, description="failed requests also become dead letters")
+
+    @field_validator("prefix")
+    @classmethod
+    def _usable_prefix(cls, value: str) -> str:
+        return Names(value).prefix
+
+    @field_validator("models")
+    @classmethod
+    def _usable_names(cls, value: dict[str, ModelSettings]) -> dict[str, ModelSettings]:
+        for name in value:
+            if not 1 <= len(name) <= 128 or not name.isprintable() or name == "none":
+                raise ValueError(f"model name {name!r} must be 1 to 128 printable characters, and not `none`")
+        return value
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Settings":
+        if self.default_model is not None and self.default_model not in self.models:
+            raise ValueError(f"default_model {self.default_model!r} is none of: {', '.join(self.models)}")
+        return self
