@@ -48,7 +48,10 @@ class Observer(Protocol):
         """One operation (`lookup`, `write`) went well."""
 
     def cache_error(self, operation: str) -> None:
-        """One operation failed or was refused."""
+        """One operation failed, or one value was refused."""
+
+    def cache_stored(self, size: int) -> None:
+        """A value of so many bytes was stored."""
 
 
 class RedisCache:
@@ -85,9 +88,13 @@ class RedisCache:
         if not writes:
             return 0
         answers = self._guarded("write", lambda client: _write(client, writes))
-        refused = sum(isinstance(answer, Exception) for answer in answers)
-        for _ in range(refused):
-            self._observer.cache_error("write")
+        refused = 0
+        for write, answer in zip(writes, answers, strict=True):
+            if isinstance(answer, Exception):
+                refused += 1
+                self._observer.cache_error("write")
+            else:
+                self._observer.cache_stored(len(write.value))
         return refused
 
     def close(self) -> None:

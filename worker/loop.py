@@ -41,6 +41,9 @@ class LoopObserver(Protocol):
     def lost(self, error: BrokerError, retry_seconds: float) -> None:
         """The broker is not; the next try comes after so many seconds."""
 
+    def model_lost(self, model: str) -> None:
+        """Half of a model's threads hang: the process is better replaced."""
+
     def draining(self, open_requests: int) -> None:
         """Nothing more is received."""
 
@@ -82,12 +85,21 @@ class Loop:
         self._typical_requests, self._typical_bytes = 1.0, 1.0
         self.stop = threading.Event()
         self.abandon = threading.Event()
+        self.lost_model: str | None = None
+
+    def wake(self) -> None:
+        """End a wait, from any thread or signal handler."""
+        self._broker.wake()
 
     def run(self) -> None:
         """Work until told to stop. Raises BrokerUnreachable at the start only, and only without `retry`."""
         self._connect()
         while not self.stop.is_set():
             self._guarded(self._turn)
+            if (model := self._calls.exhausted()) is not None:
+                self.lost_model = model
+                self._observer.model_lost(model)
+                break
         self._drain()
 
     def _turn(self) -> None:

@@ -1,0 +1,140 @@
+"""The worker's command line: `python -m worker`, or `recollect-worker`."""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from worker import commands
+from worker.app import run, version
+from worker.logs import build_log
+from worker.sources import Loaded, SettingsError, load
+
+USAGE = 2
+_EXAMPLES = """examples:
+  python -m worker run --broker-url embedded: --cache-url embedded: \\
+      --set models.sentiment.target=http://127.0.0.1:8000/predict
+  python -m worker config                      what is in force, and where each value comes from
+  python -m worker check                       are broker, cache and models there?
+  python -m worker key '{"b":1,"a":2}' --model sentiment --model-version 1
+  python -m worker cache purge --model sentiment
+
+settings: flag > environment (RECOLLECT_*) > recollect.toml > default; the list is in docs/settings.md
+exit codes: 0 well, 1 something failed, 2 usage or settings, 3 a service is unreachable, 130 interrupted"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; the exit code."""
+    arguments = _parser().parse_args(argv)
+    try:
+        if arguments.command == "key":
+            return commands.key(arguments)
+        loaded = _load(arguments)
+        return int(_COMMANDS[arguments.command](arguments, loaded))
+    except (SettingsError, commands.UsageError) as error:
+        print(error, file=sys.stderr)
+        return USAGE
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # The reader has seen enough; the interpreter's own flush at exit must not complain either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _run(arguments: argparse.Namespace, loaded: Loaded) -> int:
+    settings = loaded.settings
+    if not settings.models:
+        raise commands.UsageError(
+            "error: no model is set; for example\n"
+            "    RECOLLECT_MODELS__SENTIMENT__TARGET=http://127.0.0.1:8000/predict\n(nothing was started)"
+        )
+    log = build_log(sys.stderr, settings.log_format, settings.log_level)
+    try:
+        return run(settings, log, retry=not arguments.no_retry)
+    except (ValueError, OSError) as error:
+        raise commands.UsageError(f"error: {error}\n(nothing was started)") from None
+
+
+_COMMANDS = {
+    "run": _run,
+    "check": commands.check,
+    "config": commands.config,
+    "cache": commands.cache,
+    "queue": commands.queue,
+}
+
+
+def _load(arguments: argparse.Namespace) -> Loaded:
+    config = arguments.config or os.environ.get("RECOLLECT_CONFIG")
+    flags: dict[str, Any] = {
+        name: getattr(arguments, name)
+        for name in ("broker_url", "cache_url", "prefix", "http_host", "http_port", "log_format", "log_level")
+        if getattr(arguments, name) is not None
+    }
+    for item in arguments.set:
+        name, equals, value = item.partition("=")
+        if not equals:
+            raise commands.UsageError(f"error: --set {item}: expected NAME=VALUE, such as in_flight=512")
+        flags["\x1f".join(name.strip().split("."))] = value
+    return load(flags, os.environ, Path.cwd(), Path(config) if config else None)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m worker",
+        description="Takes analysis requests from a queue; remembers what the model answered.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"recollect {version()}")
+    common = _common()
+    sub = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    start = sub.add_parser("run", parents=[common], help="work until SIGTERM")
+    start.add_argument("--no-retry", action="store_true", help="give up (3) if the broker is not there")
+    sub.add_parser("check", parents=[common], help="are broker, cache and models there?")
+    show = sub.add_parser("config", parents=[common], help="settings in force and their origins")
+    show.add_argument("--json", action="store_true")
+    _add_key(sub)
+    cache = sub.add_parser("cache", parents=[common], help="the remembered results")
+    cache.add_argument("action", choices=["stats", "purge"])
+    cache.add_argument("--model", help="of this model")
+    cache.add_argument("--json", action="store_true")
+    queue = sub.add_parser("queue", parents=[common], help="the waiting messages")
+    queue.add_argument("action", choices=["stats", "purge"])
+    queue.add_argument("--queue", help="purge: requests, misses, replies, dead, or a full name")
+    queue.add_argument("--yes", action="store_true", help="purge without asking")
+    queue.add_argument("--json", action="store_true")
+    return parser
+
+
+def _add_key(sub: Any) -> None:
+    key = sub.add_parser("key", help="the key of a payload; needs no server")
+    key.add_argument("payload", help="JSON, or - for standard input")
+    key.add_argument("--model", required=True)
+    key.add_argument("--model-version", default="1")
+    key.add_argument("--namespace", default="default")
+    key.add_argument("--generation", type=int, default=0)
+    key.add_argument("--prefix", default="recollect")
+    key.add_argument("--key-include", help="comma-separated top-level fields")
+    key.add_argument("--key-exclude", help="comma-separated top-level fields")
+
+
+def _common() -> argparse.ArgumentParser:
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--config", metavar="PATH", help="settings file (default recollect.toml)")
+    common.add_argument("--broker-url", metavar="URL")
+    common.add_argument("--cache-url", metavar="URL")
+    common.add_argument("--prefix")
+    common.add_argument("--http-host", metavar="HOST")
+    common.add_argument("--http-port", metavar="PORT", help="0: any free one, printed")
+    common.add_argument("--log-format", metavar="auto|text|json")
+    common.add_argument("--log-level", metavar="debug|info|warning|error")
+    common.add_argument("--set", metavar="NAME=VALUE", action="append", default=[], help="any other setting")
+    return common
+
+
+if __name__ == "__main__":
+    sys.exit(main())

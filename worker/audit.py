@@ -1,0 +1,33 @@
+"""What is wrong with the server that remembers, said in one line at the start."""
+
+from typing import Any
+
+import redis
+
+_CACHE_POLICY = "allkeys-lfu"
+
+
+def audit(client: "redis.Redis", *, carries_queue: bool) -> list[str]:
+    """What an operator should change, each with the setting to change it by; empty where all is well.
+
+    Raises redis.RedisError or OSError where the server cannot be asked.
+    """
+    info: dict[str, Any] = client.info("memory")
+    policy, limit = str(info.get("maxmemory_policy", "")), int(info.get("maxmemory", 0))
+    said = []
+    if carries_queue and policy.startswith("allkeys"):
+        said.append(
+            f"maxmemory-policy is {policy}, and the queue is on this server: it may be evicted; "
+            "hint: CONFIG SET maxmemory-policy volatile-lfu, or a cache_url of its own"
+        )
+    if limit == 0:
+        said.append(
+            "maxmemory is not set: the cache grows without bound; "
+            "hint: CONFIG SET maxmemory to 70-75 % of the server's memory"
+        )
+    elif policy == "noeviction" and not carries_queue:
+        said.append(
+            "maxmemory-policy is noeviction: a full cache refuses what is new; "
+            f"hint: CONFIG SET maxmemory-policy {_CACHE_POLICY}"
+        )
+    return said

@@ -1,0 +1,234 @@
+"""What the worker's command line does besides running."""
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import orjson
+import redis
+
+from broker.base import Broker, BrokerError
+from broker.urls import mask, open_broker
+from wire.errors import InvalidRequest
+from wire.key import Selection, canonical
+from wire.names import Names
+from wire.values import refuse_large_integers
+from worker.app import cache_address
+from worker.audit import audit
+from worker.cache import redis_client
+from worker.catalog import Model
+from worker.probe import probe_model
+from worker.show import as_rows, as_text
+from worker.sources import Loaded
+
+OK, FAILED, UNREACHABLE = 0, 1, 3
+_TIMEOUT_SECONDS = 5.0
+
+
+class UsageError(Exception):
+    """A command that cannot be carried out as it was given."""
+
+
+def key(arguments: argparse.Namespace) -> int:
+    """Print canonical form, digest and Redis key of a payload."""
+    text = sys.stdin.buffer.read() if arguments.payload == "-" else arguments.payload.encode()
+    try:
+        payload = canonical(orjson.loads(text))
+        refuse_large_integers(text, payload)
+        names = Names(arguments.prefix)
+        selection = Selection.of(_listed(arguments.key_include), _listed(arguments.key_exclude))
+    except (ValueError, TypeError, InvalidRequest) as error:
+        raise UsageError(f"error: payload: {error}") from None
+    model = Model(
+        arguments.model, arguments.model_version, namespace=arguments.namespace, selection=selection
+    )
+    model.see_generation(arguments.generation)
+    digest = model.key(payload)
+    _print_json(
+        {
+            "canonical": model.key_text(payload).decode(),
+            "digest": digest,
+            "redis_key": names.entry(model.name, model.version, digest),
+        }
+    )
+    return OK
+
+
+def config(arguments: argparse.Namespace, loaded: Loaded) -> int:
+    """Print every setting and its origin."""
+    if arguments.json:
+        _print_json({name: {"value": value, "origin": origin} for name, value, origin in as_rows(loaded)})
+    else:
+        print(as_text(loaded))
+    return OK
+
+
+def check(arguments: argparse.Namespace, loaded: Loaded) -> int:  # noqa: ARG001 - the shape of a command
+    """Say of settings, broker, cache and models whether they are well, with a hint for what is not."""
+    lines = [("ok", "settings", f"{len(loaded.origins)} set; `config` shows where each comes from", "")]
+    lines += [_check_broker(loaded), _check_cache(loaded)]
+    lines += [probe_model(name, model, loaded.settings) for name, model in loaded.settings.models.items()]
+    for verdict, what, said, hint in lines:
+        print(f"{verdict:<5} {what:<9} {said}" + (f"\n      hint      {hint}" if hint else ""))
+    failed = [what for verdict, what, _, _ in lines if verdict == "fail"]
+    warned = [what for verdict, what, _, _ in lines if verdict == "warn"]
+    print(f"{len(failed)} failed, {len(warned)} warnings")
+    return UNREACHABLE if failed else OK
+
+
+def cache(arguments: argparse.Namespace, loaded: Loaded) -> int:
+    """Count the entries of each model, or forget those of one."""
+    if arguments.action == "purge" and not arguments.model:
+        raise UsageError("error: cache purge needs --model NAME")
+    names = Names(loaded.settings.prefix)
+    try:
+        with _cache_client(loaded) as client:
+            if arguments.action == "purge":
+                count = _forget(client, names, arguments.model)
+                _print_json({"model": arguments.model, "purged": count})
+            else:
+                _print_stats(client, names, loaded, as_json=arguments.json)
+    except (redis.RedisError, OSError, BrokerError) as error:
+        return _unreachable("cache", mask(loaded.settings.cache_url), error)
+    return OK
+
+
+def _forget(client: "redis.Redis", names: Names, model: str) -> int:
+    """The new generation comes first: from then on no worker finds the old entries, unlinked or not."""
+    seconds, micros = client.time()
+    client.set(names.generation(model), seconds * 1_000_000 + micros)
+    count = 0
+    for batch in _batches(client, names.entries_of(model)):
+        count += int(client.unlink(*batch))
+    return count
+
+
+def _print_stats(client: "redis.Redis", names: Names, loaded: Loaded, *, as_json: bool) -> None:
+    info: dict[str, Any] = client.info()
+    entries = {
+        model: sum(len(batch) for batch in _batches(client, names.entries_of(model)))
+        for model in loaded.settings.models
+    }
+    stats = {
+        "entries": entries,
+        "memory_bytes": info["used_memory"],
+        "maxmemory_bytes": info["maxmemory"],
+        "policy": info["maxmemory_policy"],
+        "evicted": info["evicted_keys"],
+        "expired": info["expired_keys"],
+    }
+    if as_json:
+        _print_json(stats)
+        return
+    for model, count in entries.items():
+        print(f"{model:<20} {count:>12,} entries")
+    print(f"{'memory':<20} {info['used_memory']:>12,} bytes of {info['maxmemory'] or 'no limit'}")
+    print(f"{'evicted / expired':<20} {info['evicted_keys']:>12,} / {info['expired_keys']:,}")
+
+
+def _batches(client: "redis.Redis", stem: str) -> Iterator[list[Any]]:
+    # A model's name may hold what SCAN's pattern takes for a wildcard.
+    pattern = "".join(f"\\{char}" if char in "*?[]^\\" else char for char in stem) + "*"
+    cursor: Any = 0
+    while True:
+        cursor, found = client.scan(cursor, match=pattern, count=1000)
+        if found:
+            yield found
+        if not cursor:
+            return
+
+
+def queue(arguments: argparse.Namespace, loaded: Loaded) -> int:
+    """Count what waits, or drop it."""
+    names = Names(loaded.settings.prefix)
+    try:
+        with _broker(loaded, names) as broker:
+            if arguments.action == "purge":
+                return _purge(broker, names, arguments)
+            depth = broker.depth()
+    except BrokerError as error:
+        return _unreachable("broker", mask(loaded.settings.broker_url), error)
+    if arguments.json:
+        _print_json(depth)
+    else:
+        for name, waiting in depth.items():
+            print(f"{name:<28} {waiting:>10,} waiting")
+    return OK
+
+
+def _purge(broker: Broker, names: Names, arguments: argparse.Namespace) -> int:
+    known = {"requests": names.requests, "misses": names.misses, "replies": names.replies, "dead": names.dead}
+    name = known.get(arguments.queue, arguments.queue)
+    if name not in known.values() and not (name and names.is_reply_queue(name)):
+        raise UsageError(f"error: queue purge needs --queue, one of: {', '.join(known)}")
+    waiting = broker.depth().get(name)
+    if not arguments.yes and not _agreed(f"drop {waiting if waiting is not None else 'all'} in {name}?"):
+        print("nothing was dropped", file=sys.stderr)
+        return FAILED
+    _print_json({"queue": name, "purged": broker.purge(name)})
+    return OK
+
+
+def _agreed(question: str) -> bool:
+    if not sys.stdin.isatty():
+        raise UsageError(f"error: {question} say so with --yes")
+    print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
+def _check_broker(loaded: Loaded) -> tuple[str, str, str, str]:
+    shown = mask(loaded.settings.broker_url)
+    try:
+        with _broker(loaded, Names(loaded.settings.prefix)) as broker:
+            depth = broker.depth()
+    except BrokerError as error:
+        return "fail", "broker", str(error), "is it running, and is RECOLLECT_BROKER_URL its address?"
+    return "ok", "broker", f"{shown} · {sum(depth.values()):,} waiting", ""
+
+
+def _check_cache(loaded: Loaded) -> tuple[str, str, str, str]:
+    settings = loaded.settings
+    shown = mask(settings.cache_url)
+    try:
+        with _cache_client(loaded) as client:
+            said = audit(client, carries_queue=settings.cache_url == settings.broker_url)
+    except (redis.RedisError, OSError, BrokerError) as error:
+        return "fail", "cache", f"{shown}: {error}", "is it running, and is RECOLLECT_CACHE_URL its address?"
+    if said:
+        text, _, hint = "; ".join(said).partition("; hint: ")
+        return "warn", "cache", f"{shown}: {text}", hint
+    return "ok", "cache", shown, ""
+
+
+@contextmanager
+def _cache_client(loaded: Loaded) -> Iterator["redis.Redis"]:
+    with ExitStack() as stack:
+        client = redis_client(cache_address(loaded.settings, stack), _TIMEOUT_SECONDS)
+        stack.callback(client.close)
+        yield client
+
+
+@contextmanager
+def _broker(loaded: Loaded, names: Names) -> Iterator[Broker]:
+    broker = open_broker(loaded.settings.broker_url, names)
+    try:
+        broker.connect()
+        yield broker
+    finally:
+        broker.close()
+
+
+def _unreachable(what: str, shown: str, error: Exception) -> int:
+    print(f"error: {what} {shown}: {error}", file=sys.stderr)
+    return UNREACHABLE
+
+
+def _listed(text: str | None) -> list[str] | None:
+    return None if text is None else [part.strip() for part in text.split(",")]
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, indent=2, ensure_ascii=False))

@@ -1,0 +1,92 @@
+"""A worker's HTTP: /metrics, /livez, /readyz. One WSGI callable on a small server in a thread."""
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import waitress
+from prometheus_client import CollectorRegistry, make_wsgi_app
+
+Check = Callable[[], str | None]
+Start = Callable[..., Any]
+
+
+class Heartbeat:
+    """When the loop last turned, by a monotonic `clock`. No broker is asked: its outage is not our death."""
+
+    def __init__(self, clock: Callable[[], float], longest_seconds: float = 30.0) -> None:
+        self._clock, self._longest = clock, longest_seconds
+        self._last = clock()
+
+    def beat(self) -> None:
+        """The loop has turned."""
+        self._last = self._clock()
+
+    def wrong(self) -> str | None:
+        """What is wrong, if anything is."""
+        age = self._clock() - self._last
+        return f"the loop has not turned for {age:.1f} s" if age > self._longest else None
+
+
+class Readiness:
+    """Why a worker is not ready yet; None once it consumes and its models are warm."""
+
+    def __init__(self) -> None:
+        self.reason: str | None = "starting"
+
+    def wrong(self) -> str | None:
+        """What is missing, if anything is."""
+        return self.reason
+
+
+def health_app(registry: CollectorRegistry, livez: Check, readyz: Check) -> Callable[..., Iterable[bytes]]:
+    """The WSGI callable. A check answers None, or the reason for a 503."""
+    metrics = make_wsgi_app(registry)
+    checks = {"/livez": livez, "/readyz": readyz}
+
+    def app(environ: dict[str, Any], start: Start) -> Iterable[bytes]:
+        if environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
+            return _answer(start, "405 Method Not Allowed", "only GET and HEAD", ("Allow", "GET, HEAD"))
+        path = environ.get("PATH_INFO", "/")
+        if path == "/metrics":
+            return metrics(environ, start)  # type: ignore[no-any-return]
+        if path not in checks:
+            return _answer(start, "404 Not Found", "there are /metrics, /livez and /readyz")
+        wrong = checks[path]()
+        return _answer(start, "200 OK" if wrong is None else "503 Service Unavailable", wrong or "ok")
+
+    return app
+
+
+def _answer(start: Start, status: str, text: str, *headers: tuple[str, str]) -> list[bytes]:
+    body = f"{text}\n".encode()
+    start(
+        status,
+        [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(body))), *headers],
+    )
+    return [body]
+
+
+class HealthServer:
+    """Serves `app` in a daemon thread until closed. Raises OSError where the port is taken.
+
+    waitress buffers slow clients, which a thread per connection does not.
+    """
+
+    def __init__(self, app: Callable[..., Iterable[bytes]], host: str, port: int) -> None:
+        self._server = waitress.create_server(app, host=host, port=port, threads=2, ident="recollect")
+        self.port = int(self._server.effective_port)
+        self.url = f"http://{host if ':' not in host else f'[{host}]'}:{self.port}"
+        self._thread = threading.Thread(target=self._serve, name="http", daemon=True)
+        self._thread.start()
+
+    def _serve(self) -> None:
+        with contextlib.suppress(OSError):  # closed under its select, which is how it is told to end
+            self._server.run()
+
+    def close(self) -> None:
+        """Stop serving."""
+        self._server.close()
+        self._server.trigger.pull_trigger()
+        self._thread.join(2)

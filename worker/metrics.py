@@ -1,0 +1,146 @@
+"""What Prometheus sees. Names and labels are those of the design; every known label value starts at 0.
+
+No id, key or free text is ever a label. Counts are taken per batch, not per request.
+"""
+
+from collections.abc import Iterable
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+)
+
+from wire.errors import Outcome
+
+NO_MODEL = "none"
+_CACHE = (0.0002, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
+_MODEL = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
+_WAIT = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0)
+_REQUEST = (0.001, 0.0025, *_MODEL, 300.0)
+_BYTES = tuple(float(4**n) for n in range(3, 12))
+_ATTEMPTS = ("ok", "transient", "permanent", "timeout")
+_REASONS = ("timeout", "status", "connection", "transient")
+_DEAD = ("undecodable", "undeliverable", "failed", "poison")
+
+
+class Metrics:
+    """All metrics of one worker in one registry. Safe to use from any thread."""
+
+    def __init__(
+        self, models: Iterable[str], version: str, registry: CollectorRegistry | None = None
+    ) -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call]
+        self.registry = registry or CollectorRegistry()
+        self._define_requests()
+        self._define_cache()
+        self._define_model()
+        self._define_messages()
+        build = Gauge("recollect_build_info", "Always 1.", ["version"], registry=self.registry)
+        build.labels(version).set(1)
+        self._start_at_zero(list(models))
+
+    def _define_requests(self) -> None:
+        registry = self.registry
+        self.requests = Counter(
+            "recollect_requests", "Requests settled.", ["model", "outcome"], registry=registry
+        )
+        self.request_seconds = Histogram(
+            "recollect_request_duration_seconds",
+            "From receiving a request's message to its settlement.",
+            ["model", "outcome"],
+            buckets=_REQUEST,
+            registry=registry,
+        )
+        self.queue_wait = Histogram(
+            "recollect_queue_wait_seconds",
+            "From enqueuing a message (its producer's clock) to receiving it.",
+            buckets=_WAIT,
+            registry=registry,
+        )
+        self.in_progress = Gauge(
+            "recollect_requests_in_progress", "Requests received and not settled.", registry=registry
+        )
+        self.last_request = Gauge(
+            "recollect_last_request_timestamp_seconds",
+            "When a request was last settled, in Unix time.",
+            registry=registry,
+        )
+
+    def _define_cache(self) -> None:
+        registry = self.registry
+        self.cache_seconds = Histogram(
+            "recollect_cache_operation_duration_seconds",
+            "One cache operation of a batch that went well.",
+            ["operation"],
+            buckets=_CACHE,
+            registry=registry,
+        )
+        self.cache_errors = Counter(
+            "recollect_cache_errors",
+            "Cache operations that failed, and entries refused or unreadable.",
+            ["operation"],
+            registry=registry,
+        )
+        self.value_bytes = Histogram(
+            "recollect_cache_value_bytes", "Results remembered, by size.", buckets=_BYTES, registry=registry
+        )
+        self.saved = Counter(
+            "recollect_saved_model_seconds",
+            "Model time that hits did not need: the stored compute time of each.",
+            ["model"],
+            registry=registry,
+        )
+
+    def _define_model(self) -> None:
+        registry = self.registry
+        self.attempts = Counter(
+            "recollect_model_attempts", "Model calls ended.", ["model", "result"], registry=registry
+        )
+        self.call_seconds = Histogram(
+            "recollect_model_call_duration_seconds",
+            "One model call.",
+            ["model"],
+            buckets=_MODEL,
+            registry=registry,
+        )
+        self.retries = Counter(
+            "recollect_model_retries", "Model calls made again.", ["model", "reason"], registry=registry
+        )
+
+    def _define_messages(self) -> None:
+        registry = self.registry
+        self.replies = Counter("recollect_replies", "Replies sent.", ["status"], registry=registry)
+        self.dead_letters = Counter(
+            "recollect_dead_letters", "Messages set aside for a person.", ["reason"], registry=registry
+        )
+        self.redeliveries = Counter(
+            "recollect_redeliveries", "Messages received that had been received before.", registry=registry
+        )
+        self.reconnects = Counter(
+            "recollect_reconnects", "Connections made anew.", ["service"], registry=registry
+        )
+
+    def _start_at_zero(self, models: list[str]) -> None:
+        """A series that appears with its first error has no rate at that moment."""
+        for model in models:
+            for outcome in Outcome:
+                self.requests.labels(model, outcome.value)
+            for result in _ATTEMPTS:
+                self.attempts.labels(model, result)
+            for reason in _REASONS:
+                self.retries.labels(model, reason)
+            self.saved.labels(model)
+            self.call_seconds.labels(model)
+        self.requests.labels(NO_MODEL, Outcome.INVALID.value)
+        for operation in ("lookup", "write"):
+            self.cache_errors.labels(operation)
+            self.cache_seconds.labels(operation)
+        for status in ("ok", "error"):
+            self.replies.labels(status)
+        for reason in _DEAD:
+            self.dead_letters.labels(reason)
+        for service in ("broker", "cache"):
+            self.reconnects.labels(service)

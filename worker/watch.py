@@ -1,0 +1,151 @@
+"""What the worker tells of itself: loop, cache and calls report here; metrics, logs and health come out."""
+
+import time
+from collections import Counter
+from collections.abc import Callable
+
+from broker.base import BrokerError, Settlement
+from broker.dead import UNDECODABLE, UNDELIVERABLE
+from wire.errors import ErrorKind
+from worker.delivery import Delivery
+from worker.health import Heartbeat, Readiness
+from worker.logs import Log
+from worker.metrics import Metrics
+
+
+class Watch:
+    """The observer of loop, cache and calls. `clock` is monotonic, `wall_clock` Unix seconds."""
+
+    def __init__(
+        self,
+        metrics: Metrics,
+        log: Log,
+        heartbeat: Heartbeat,
+        readiness: Readiness,
+        clock: Callable[[], float] = time.monotonic,
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._metrics, self._log = metrics, log
+        self._heartbeat, self._readiness = heartbeat, readiness
+        self._clock, self._wall_clock = clock, wall_clock
+        self._was_connected = False
+        self._told_lost = False
+
+    def turned(self) -> None:
+        """See LoopObserver."""
+        self._heartbeat.beat()
+
+    def received(self, deliveries: list[Delivery]) -> None:
+        """See LoopObserver."""
+        now = self._wall_clock()
+        for delivery in deliveries:
+            self._metrics.in_progress.inc(len(delivery.requests))
+            if delivery.message.deliveries > 1:
+                self._metrics.redeliveries.inc()
+            enqueued = delivery.message.headers.get("enqueued_at")
+            if isinstance(enqueued, int | float) and 0 < enqueued < 1e11:
+                self._metrics.queue_wait.observe(max(0.0, now - enqueued))
+
+    def settled(self, delivery: Delivery, settlement: Settlement) -> None:
+        """See LoopObserver."""
+        metrics, seconds = self._metrics, self._clock() - delivery.received
+        metrics.in_progress.dec(len(delivery.requests))
+        for (model, outcome), count in delivery.outcomes.items():
+            metrics.requests.labels(model, outcome.value).inc(count)
+            duration = metrics.request_seconds.labels(model, outcome.value)
+            for _ in range(count):
+                duration.observe(seconds)
+            if settlement.outgoing:
+                metrics.replies.labels("ok" if outcome.ok else "error").inc(count)
+        for model, saved in delivery.saved_seconds.items():
+            metrics.saved.labels(model).inc(saved)
+        if delivery.requests:
+            metrics.last_request.set(self._wall_clock())
+        for outgoing in settlement.outgoing:
+            reason = outgoing.message.headers.get("reason")
+            if reason is not None:
+                metrics.dead_letters.labels(reason).inc()
+        self._log_settled(delivery, seconds)
+
+    def _log_settled(self, delivery: Delivery, seconds: float) -> None:
+        message = delivery.message
+        if message.problem is not None:
+            self._log.warning(UNDECODABLE, queue=message.queue, problem=message.problem)
+        kinds: Counter[tuple[str, ErrorKind]] = Counter()
+        for (model, failure), count in delivery.failures.items():
+            kinds[model, failure.kind] += count
+        for (model, kind), count in kinds.items():
+            # What the model said may quote the payload: kinds and counts go to the log, the words do not.
+            self._log.warning(
+                "failed", model=model, kind=kind.value, requests=count, correlation_id=message.correlation_id
+            )
+        self._log.debug(
+            "settled",
+            correlation_id=message.correlation_id,
+            requests=len(delivery.requests),
+            seconds=round(seconds, 4),
+            outcomes={outcome.value: count for (_, outcome), count in delivery.outcomes.items()},
+        )
+
+    def undeliverable(self, count: int) -> None:
+        """See LoopObserver."""
+        self._metrics.dead_letters.labels(UNDELIVERABLE).inc(count)
+        self._log.warning(UNDELIVERABLE, replies=count)
+
+    def connected(self) -> None:
+        """See LoopObserver."""
+        if self._was_connected:
+            self._metrics.reconnects.labels("broker").inc()
+        self._log.info("broker connected" if not self._was_connected else "broker connected again")
+        self._was_connected, self._told_lost = True, False
+        self._readiness.reason = None
+
+    def lost(self, error: BrokerError, retry_seconds: float) -> None:  # noqa: ARG002
+        """See LoopObserver."""
+        self._readiness.reason = str(error)
+        # Once per outage: a line for each try is what fills disks overnight.
+        if not self._told_lost:
+            self._log.warning("broker lost", error=str(error), hint="retrying; --no-retry gives up at once")
+        self._told_lost = True
+
+    def model_lost(self, model: str) -> None:
+        """See LoopObserver."""
+        self._log.error("model lost", model=model, hint="half of its calls hang: to be replaced")
+
+    def draining(self, open_requests: int) -> None:
+        """See LoopObserver."""
+        self._readiness.reason = "draining"
+        self._log.info("draining", requests=open_requests)
+
+    def drained(self, released: int) -> None:
+        """See LoopObserver."""
+        self._log.info("drained", released_messages=released)
+
+    def cache_operation(self, operation: str, seconds: float) -> None:
+        """See worker.cache.Observer."""
+        self._metrics.cache_seconds.labels(operation).observe(seconds)
+
+    def cache_error(self, operation: str) -> None:
+        """See worker.cache.Observer."""
+        self._metrics.cache_errors.labels(operation).inc()
+
+    def cache_stored(self, size: int) -> None:
+        """See worker.cache.Observer."""
+        self._metrics.value_bytes.observe(size)
+
+    def cache_changed(self, is_down: bool) -> None:
+        """Told by the cache's breaker, once per change."""
+        if is_down:
+            self._log.warning("cache down", hint="requests go to the model until it answers again")
+        else:
+            self._metrics.reconnects.labels("cache").inc()
+            self._log.info("cache up")
+
+    def model_attempt(self, model: str, result: str, seconds: float) -> None:
+        """See worker.calls.CallObserver."""
+        self._metrics.attempts.labels(model, result).inc()
+        self._metrics.call_seconds.labels(model).observe(seconds)
+
+    def model_retry(self, model: str, reason: str) -> None:
+        """See worker.calls.CallObserver."""
+        self._metrics.retries.labels(model, reason).inc()
