@@ -98,6 +98,9 @@ class Broker(Protocol):
     def own(self, queue: str) -> None:
         """Make a private reply queue that goes when this broker goes. Raises BrokerLost."""
 
+    def declare(self, queue: str) -> None:
+        """Make a reply queue that stays, where there is none. Raises BrokerLost."""
+
     def depth(self) -> dict[str, int]:
         """How many messages wait in each of the prefix's own queues. Raises BrokerLost."""
 

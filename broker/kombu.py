@@ -143,6 +143,11 @@ class KombuBroker:
             self._flavour.declare(self._receiving, queue, private=True)
         self._owned.add(queue)
 
+    def declare(self, queue: str) -> None:
+        """See Broker."""
+        with self._lost():
+            self._flavour.declare(self._receiving, queue)
+
     def depth(self) -> dict[str, int]:
         """See Broker."""
         with self._lost():

@@ -88,5 +88,4 @@ class HealthServer:
     def close(self) -> None:
         """Stop serving."""
         self._server.close()
-        self._server.trigger.pull_trigger()
         self._thread.join(2)

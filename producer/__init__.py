@@ -1,0 +1,1 @@
+"""What pipelines use: send requests, get replies."""
