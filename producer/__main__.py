@@ -97,7 +97,7 @@ def _take(reply: Reply, tally: Tally, output: Output) -> None:
 
 
 def _payloads(path: str, bad: dict[int, BadLine]) -> Iterator[Any]:
-    """The values of the input. A line that is none becomes NaN: what no request can carry fails in its place."""
+    """The values of the input. A line that is none becomes NaN, which fails in its place."""
     for index, value in enumerate(read_lines(path)):
         if isinstance(value, BadLine):
             bad[index] = value

@@ -44,8 +44,8 @@ class Producer:
 
     A context manager; belongs to one thread. `url` is `embedded:`, `redis://…`, `pyamqp://…` or any kombu
     transport's; it is never read from the environment. Raises ValueError without one, BrokerError for a
-    wrong one, and BrokerUnreachable from any verb when there is no broker for `reconnect_seconds`. `on_wait` is
-    told of each try that failed, `on_idle` twice a second while a `map` waits.
+    wrong one, and BrokerUnreachable from any verb when there is no broker for `reconnect_seconds`. `on_wait`
+    is told of each try that failed, `on_idle` twice a second while a `map` waits.
     """
 
     def __init__(
