@@ -152,5 +152,4 @@ def redis_client(url: str, deadline_seconds: float) -> "redis.Redis":
         retry=None,
         socket_timeout=deadline_seconds,
         socket_connect_timeout=deadline_seconds,
-        socket_keepalive=True,
     )
