@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.rig import Rig
 from tests.support.servers import RabbitServer, ValkeyServer
 from tests.support.stub_model import StubModel
 
@@ -78,6 +79,24 @@ def model() -> Iterator[StubModel]:
     """An HTTP model that echoes."""
     with StubModel() as stub:
         yield stub
+
+
+@pytest.fixture
+def rig(
+    tmp_path: Path, real_broker_url: str, valkey: ValkeyServer, model: StubModel, prefix: str
+) -> Iterator[Rig]:
+    """A system on each real broker; its cache is always Valkey."""
+    built = Rig(tmp_path, real_broker_url, valkey, model, prefix)
+    yield built
+    built.close()
+
+
+@pytest.fixture
+def redis_rig(tmp_path: Path, valkey: ValkeyServer, model: StubModel, prefix: str) -> Iterator[Rig]:
+    """A system with the queue on Valkey, for what does not depend on the broker."""
+    built = Rig(tmp_path, valkey.url, valkey, model, prefix)
+    yield built
+    built.close()
 
 
 @pytest.fixture

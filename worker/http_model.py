@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 import urllib3
-from urllib3.exceptions import HTTPError
+from urllib3.exceptions import HTTPError, NewConnectionError
 from urllib3.exceptions import TimeoutError as HTTPTimeout
 from urllib3.response import BaseHTTPResponse
 
@@ -63,10 +63,12 @@ class HttpTarget:
                 decode_content=False,
             )
             return self._result(response, end)
+        except NewConnectionError as error:  # which urllib3 counts among its timeouts
+            raise _unreachable(error) from None
         except (HTTPTimeout, TimeoutError):
             raise TimedOut(self._timeout) from None
         except (HTTPError, OSError) as error:
-            raise TransientFailure(f"model not reachable: {_said(error)}", "connection") from None
+            raise _unreachable(error) from None
 
     def _result(self, response: BaseHTTPResponse, end: float) -> bytes:
         status = response.status
@@ -116,7 +118,7 @@ def retry_after_seconds(value: str | None) -> float | None:
         return None
 
 
-def _said(error: Exception) -> str:
+def _unreachable(error: Exception) -> TransientFailure:
     # urllib3 puts the connection object in front: the cause is what a person can use.
-    cause = getattr(error, "reason", None) or error
-    return str(cause).rpartition(": ")[2] or type(error).__name__
+    cause = str(getattr(error, "reason", None) or error).rpartition(": ")[2]
+    return TransientFailure(f"model not reachable: {cause or type(error).__name__}", "connection")
