@@ -6,9 +6,9 @@ while a queue is empty.
 """
 
 import contextlib
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from queue import Empty, SimpleQueue
 from typing import Any
 
 import kombu
@@ -55,7 +55,8 @@ class KombuBroker:
         self._epoch = 0
         self._held: dict[str, Message] = {}
         self._owned: set[str] = set()
-        self._woken = threading.Event()
+        # Not an Event: a signal handler wakes us, and an Event's lock may be held by the code it interrupts.
+        self._wakes: SimpleQueue[None] = SimpleQueue()
         self._next_heartbeat = 0.0
         self._broken = False
 
@@ -97,10 +98,9 @@ class KombuBroker:
         pause, longest = _POLL_SECONDS
         while not (messages := self._take(credit)):
             left = end - time.monotonic()
-            if left <= 0 or self._woken.wait(min(pause, left)):
+            if left <= 0 or self._is_woken(min(pause, left)):
                 break
             pause = min(2 * pause, longest)
-        self._woken.clear()
         return messages
 
     def commit(self, settlements: Sequence[Settlement]) -> Committed:
@@ -160,7 +160,7 @@ class KombuBroker:
 
     def wake(self) -> None:
         """See Broker."""
-        self._woken.set()
+        self._wakes.put(None)
 
     def close(self) -> None:
         """See Broker."""
@@ -174,6 +174,15 @@ class KombuBroker:
 
     def _queues(self) -> tuple[str, ...]:
         return (self._names.requests, self._names.misses, self._names.replies, self._names.dead)
+
+    def _is_woken(self, seconds: float) -> bool:
+        try:
+            self._wakes.get(timeout=seconds)
+        except Empty:
+            return False
+        while not self._wakes.empty():
+            self._wakes.get_nowait()
+        return True
 
     def _take(self, credit: Mapping[str, int]) -> list[Message]:
         messages: list[Message] = []

@@ -203,6 +203,7 @@ def _build_loop(
         limits,
         clock=time.monotonic,
         wall_clock=time.time,
+        sleep=time.sleep,
         in_flight=settings.in_flight,
         in_flight_bytes=settings.in_flight_bytes,
         drain_seconds=settings.drain_seconds,
@@ -214,11 +215,5 @@ def _build_loop(
 def _listen_to_signals(loop: Loop) -> None:
     """The first SIGTERM or SIGINT drains, the second gives everything back at once."""
 
-    def on_signal(*_: Any) -> None:
-        if loop.stop.is_set():
-            loop.abandon.set()
-        loop.stop.set()
-        loop.wake()
-
-    signal.signal(signal.SIGTERM, on_signal)
-    signal.signal(signal.SIGINT, on_signal)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: loop.stop())

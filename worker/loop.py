@@ -4,7 +4,6 @@ It alone touches the broker. Model threads only put their results down and wake 
 """
 
 import random
-import threading
 from collections.abc import Callable
 from typing import Protocol
 
@@ -52,7 +51,7 @@ class LoopObserver(Protocol):
 
 
 class Loop:
-    """Runs until `stop` is set, then drains for at most `drain_seconds`; `abandon` cuts that short.
+    """Runs until `stop` is called, then drains for at most `drain_seconds`; a second call cuts that short.
 
     `in_flight` bounds the requests held at once. `clock` is monotonic, `wall_clock` Unix seconds.
     """
@@ -68,6 +67,7 @@ class Loop:
         *,
         clock: Callable[[], float],
         wall_clock: Callable[[], float],
+        sleep: Callable[[float], None],
         in_flight: int,
         in_flight_bytes: int,
         drain_seconds: float,
@@ -76,25 +76,26 @@ class Loop:
     ) -> None:
         self._broker, self._handler, self._calls, self._observer = broker, handler, calls, observer
         self._names, self._limits = names, limits
-        self._clock, self._wall_clock = clock, wall_clock
+        self._clock, self._wall_clock, self._sleep = clock, wall_clock, sleep
         self._in_flight, self._in_flight_bytes = in_flight, in_flight_bytes
         self._drain_seconds, self._retry = drain_seconds, retry
         self._dead_letter_failed = dead_letter_failed
         self._open: set[Delivery] = set()
         self._unsettled: list[tuple[Delivery, Settlement]] = []
         self._typical_requests, self._typical_bytes = 1.0, 1.0
-        self.stop = threading.Event()
-        self.abandon = threading.Event()
+        self._stopping = self._abandoning = False
         self.lost_model: str | None = None
 
-    def wake(self) -> None:
-        """End a wait, from any thread or signal handler."""
+    def stop(self) -> None:
+        """Drain and end; called again, give everything back at once. For signal handlers: takes no lock."""
+        self._abandoning = self._stopping
+        self._stopping = True
         self._broker.wake()
 
     def run(self) -> None:
         """Work until told to stop. Raises BrokerUnreachable at the start only, and only without `retry`."""
         self._connect()
-        while not self.stop.is_set():
+        while not self._stopping:
             self._guarded(self._turn)
             if (model := self._calls.exhausted()) is not None:
                 self.lost_model = model
@@ -186,7 +187,7 @@ class Loop:
         """Full-jitter back-off. Calls go on meanwhile: their results wait in the cache for the redelivery."""
         low, high = _BACKOFF_SECONDS
         pause = low
-        while not self.stop.is_set():
+        while not self._stopping:
             wait = random.uniform(0, pause)  # noqa: S311 - spreads load, guards nothing
             self._observer.lost(error, wait)
             self._wait(wait)
@@ -201,10 +202,10 @@ class Loop:
 
     def _wait(self, seconds: float) -> None:
         end = self._clock() + seconds
-        while (left := end - self._clock()) > 0 and not self.stop.is_set():
+        while (left := end - self._clock()) > 0 and not self._stopping:
             self._observer.turned()
             self._handler.finish(self._calls.advance())
-            self.stop.wait(min(left, 0.1))
+            self._sleep(min(left, 0.1))
 
     def _drain(self) -> None:
         """Finish what is held, within the deadline; the rest goes back for others. In this order, because:
@@ -217,7 +218,7 @@ class Loop:
         self._observer.draining(sum(len(delivery.requests) for delivery in self._open))
         end = self._clock() + self._drain_seconds
         try:
-            while (self._open or self._unsettled) and self._clock() < end and not self.abandon.is_set():
+            while (self._open or self._unsettled) and self._clock() < end and not self._abandoning:
                 self._observer.turned()
                 self._broker.keep_alive()
                 self._handler.finish(self._calls.advance())

