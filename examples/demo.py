@@ -1,204 +1,197 @@
 """The whole system on real texts, twice: `make demo`.
 
 Starts the embedded server, a model service and two workers, sends every text through them two times, and
-takes everything down again, also after Ctrl-C.
+takes everything down again, also after Ctrl-C. The last line says what came of it: `requests` is the number
+of texts, `replies` how many of them were answered in both passes; model calls are the model's own count.
 """
 
 import json
 import os
 import signal
-import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from examples.stage import Child, DemoError, Interrupted, Server, Signals
+
 TEXTS = Path(__file__).with_name("texts.jsonl")
 LATENCY_MS = 50
+WORKERS = 2
 CONCURRENCY = 8
-
-
-class DemoError(Exception):
-    """Why the demo did not go as it should."""
+PASS_SECONDS = 300.0
 
 
 class Pass(NamedTuple):
-    """What one pass over the texts took."""
+    """What one pass over the texts took; `answered` holds the indexes of the texts with a result."""
 
     seconds: float
-    replies: int
+    answered: frozenset[int]
     model_calls: int
 
 
-class Process:
-    """A child in a session of its own, so that Ctrl-C reaches the demo alone and it can tidy up."""
+class Outcome(NamedTuple):
+    """Both passes over so many requests."""
 
-    def __init__(self, name: str, log: Path, environ: dict[str, str], *arguments: str) -> None:
-        self.name, self._log = name, log
-        with log.open("wb") as output:
-            self._child = subprocess.Popen(
-                [sys.executable, *arguments],
-                cwd=log.parent,
-                env=environ,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
-            )
+    requests: int
+    first: Pass
+    second: Pass
 
     @property
-    def said(self) -> str:
-        """What it wrote so far."""
-        return self._log.read_text("utf-8", "replace")
+    def replies(self) -> int:
+        """Requests answered in both passes."""
+        return len(self.first.answered & self.second.answered)
 
-    def wait_for(self, found: Callable[[str], str | None]) -> str:
-        """What `found` finds in its output, or DemoError after 30 s."""
-        end = time.monotonic() + 30
-        while time.monotonic() < end and self._child.poll() is None:
-            value = found(self.said)
-            if value is not None:
-                return value
-            time.sleep(0.05)
-        raise DemoError(f"{self.name} did not start:\n{self.said}")
+    def line(self) -> str:
+        """The demo's last line."""
+        return (
+            f"demo: requests={self.requests} replies={self.replies} "
+            f"first_model_calls={self.first.model_calls} second_model_calls={self.second.model_calls} "
+            f"speedup={self.first.seconds / self.second.seconds:.1f}"
+        )
 
-    def stop(self) -> None:
-        """SIGTERM, and SIGKILL for one that does not listen."""
-        if self._child.poll() is None:
-            self._child.terminate()
-            try:
-                self._child.wait(10)
-            except subprocess.TimeoutExpired:
-                self._child.kill()
-                self._child.wait()
+    def complaint(self) -> str | None:
+        """What should not be so."""
+        if self.replies != self.requests:
+            return f"{self.requests - self.replies:,} of {self.requests:,} requests were not answered twice"
+        if self.second.model_calls:
+            return f"the second pass called the model {self.second.model_calls:,} times"
+        return None
+
+
+class Stage:
+    """Runs the parts in a directory of their own, so that every demo begins with an empty cache."""
+
+    def __init__(self, stack: ExitStack, signals: Signals) -> None:
+        self._stack, self._signals = stack, signals
+        with signals.later():
+            directory = tempfile.TemporaryDirectory(prefix="recollect-demo-")
+            self.place = Path(stack.enter_context(directory))
+            stack.callback(Server(self.place / "state").stop)
+        self._environ = _environment(self.place / "state")
+
+    def start(self, name: str, *arguments: str, log: bool = True, end: int = signal.SIGTERM) -> Child:
+        """A child that is stopped with `end`, whatever happens."""
+        with self._signals.later():
+            child = Child(name, self.place, self._environ, *arguments, log=log)
+            self._stack.callback(child.stop, end)
+        return child
+
+    def start_model(self) -> str:
+        """The model service; its URL."""
+        model = self.start("model", "-m", "examples.model", "--port=0", f"--latency-ms={latency_ms}")
+        url = model.wait_for(_model_url)
+        self._environ["RECOLLECT_MODELS__SENTIMENT__TARGET"] = url
+        return url
+
+    def start_workers(self) -> list[str]:
+        """Both workers, ready for work; the URLs of their metrics."""
+        names = [f"worker-{number}" for number in range(1, WORKERS + 1)]
+        return [_ready_url(worker) for worker in [self.start(name, "-m", "worker", "run") for name in names]]
+
+    def run_pass(self, name: str, count_calls: Callable[[], int]) -> Pass:
+        """Every text through the producer's command line. Raises DemoError where that did not run through."""
+        print(f"\n{name} pass: python -m producer map {TEXTS.name} -o {name}.jsonl", flush=True)
+        output = self.place / f"{name}.jsonl"
+        before, begun = count_calls(), time.monotonic()
+        arguments = ("-m", "producer", "map", str(TEXTS), "-o", str(output))
+        # SIGINT is the signal on which the producer leaves the terminal as it was.
+        code = self.start(f"{name}-producer", *arguments, log=False, end=signal.SIGINT).wait(PASS_SECONDS)
+        seconds = time.monotonic() - begun
+        if code not in (0, 1):
+            raise DemoError(f"the producer ended with {code}")
+        calls = count_calls() - before
+        print(f"Model    {calls:,} calls, by its own count", flush=True)
+        return Pass(seconds, _answered(output), calls)
 
 
 def main() -> int:
     """Run the demo; 0 if every request was answered twice and the second pass asked the model nothing."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    signals = Signals()
     try:
         with ExitStack() as stack:
-            return _demo(stack)
-    except DemoError as error:
-        print(f"demo failed: {error}", file=sys.stderr)
+            try:
+                outcome = _play(Stage(stack, signals))
+            finally:
+                signals.ignore()
+    except Interrupted as interrupted:
+        print("\ndemo interrupted; everything it started is gone", file=sys.stderr)
+        return 128 + interrupted.number
+    except (DemoError, OSError) as error:
+        print(f"\ndemo failed: {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        print("demo interrupted; everything it started is gone", file=sys.stderr)
-        return 130
+    complaint = outcome.complaint()
+    if complaint:
+        print(f"\ndemo failed: {complaint}", file=sys.stderr, flush=True)
+    print(f"\n{outcome.line()}")
+    return 1 if complaint else 0
 
 
-def _demo(stack: ExitStack) -> int:
-    place = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="recollect-demo-")))
-    environ = _environment(place)
-    stack.callback(_check_gone, place)
-    model, calls_url = _start_model(stack, place, environ)
-    environ["RECOLLECT_MODELS__SENTIMENT__TARGET"] = model
-    environ["RECOLLECT_MODELS__SENTIMENT__CONCURRENCY"] = str(CONCURRENCY)
-    metrics = [_start_worker(stack, place, environ, number) for number in (1, 2)]
-    requests = sum(1 for line in TEXTS.open("rb") if line.strip())
-    print(f"{requests:,} texts · 2 workers · real sentiment scores (textblob)")
-    print(f"{LATENCY_MS} ms are added to each model call: they stand in for a deep model")
-    first = _run_pass(place, environ, calls_url, "first")
-    second = _run_pass(place, environ, calls_url, "second")
-    print("\nMetrics  " + "  ".join(metrics))
-    speedup = first.seconds / second.seconds
+def _play(stage: Stage) -> Outcome:
+    requests = sum(1 for line in TEXTS.read_bytes().splitlines() if line.strip())
+    print(f"{requests:,} real texts, {WORKERS} workers, and a model service: sentiment scores by textblob.")
     print(
-        f"demo: requests={requests} replies={first.replies + second.replies} "
-        f"first_model_calls={first.model_calls} second_model_calls={second.model_calls} speedup={speedup:.1f}"
+        f"The scores are real; {LATENCY_MS} ms of latency on each call stand in for a deep model.", flush=True
     )
-    if not first.replies == second.replies == requests:
-        raise DemoError(f"{requests} requests a pass, but {first.replies} and {second.replies} results")
-    if second.model_calls:
-        raise DemoError(f"the second pass called the model {second.model_calls} times")
-    return 0
+    calls_url = stage.start_model().replace("/predict", "/calls")
+    print("\nMetrics  " + "\n         ".join(stage.start_workers()))
+
+    def count_calls() -> int:
+        return int(json.loads(_get(calls_url))["calls"])
+
+    return Outcome(requests, stage.run_pass("first", count_calls), stage.run_pass("second", count_calls))
 
 
-def _environment(place: Path) -> dict[str, str]:
-    environ = {name: value for name, value in os.environ.items() if not name.startswith("RECOLLECT_")}
-    server = f"embedded:{place / 'state'}"
+def _environment(state: Path) -> dict[str, str]:
+    """Ours for every child: the user's own settings and server stay out of it."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("RECOLLECT_")}
     return {
-        **environ,
-        "RECOLLECT_BROKER_URL": server,
-        "RECOLLECT_CACHE_URL": server,
+        **kept,
+        "RECOLLECT_BROKER_URL": f"embedded:{state}",
+        "RECOLLECT_CACHE_URL": f"embedded:{state}",
         "RECOLLECT_HTTP_PORT": "0",
         "RECOLLECT_LOG_FORMAT": "json",
+        "RECOLLECT_MODELS__SENTIMENT__CONCURRENCY": str(CONCURRENCY),
         "PYTHONPATH": str(TEXTS.parent.parent),
     }
 
 
-def _start_model(stack: ExitStack, place: Path, environ: dict[str, str]) -> tuple[str, str]:
-    model = Process(
-        "model",
-        place / "model.log",
-        environ,
-        "-m",
-        "examples.model",
-        "--port=0",
-        f"--latency-ms={LATENCY_MS}",
-    )
-    stack.callback(model.stop)
-    url = model.wait_for(lambda said: said.split()[2] if said.startswith("model ready") else None)
-    return url, url.replace("/predict", "/calls")
+def _model_url(lines: list[str]) -> str | None:
+    return next((line.split()[2] for line in lines if line.startswith("model ready ")), None)
 
 
-def _start_worker(stack: ExitStack, place: Path, environ: dict[str, str], number: int) -> str:
-    worker = Process(f"worker {number}", place / f"worker{number}.log", environ, "-m", "worker", "run")
-    stack.callback(worker.stop)
-    url = worker.wait_for(_listening)
+def _ready_url(worker: Child) -> str:
+    url = worker.wait_for(_metrics_url)
     worker.wait_for(lambda _: url if _is_ready(url.replace("/metrics", "/readyz")) else None)
     return url
 
 
-def _listening(said: str) -> str | None:
-    for line in said.splitlines():
-        if '"event":"listening"' in line:
-            return str(json.loads(line)["url"])
-    return None
+def _metrics_url(lines: list[str]) -> str | None:
+    events = (json.loads(line) for line in lines if line.startswith("{"))
+    return next((str(event["url"]) for event in events if event.get("event") == "listening"), None)
 
 
 def _is_ready(url: str) -> bool:
     try:
-        with urllib.request.urlopen(url, timeout=2) as answer:
-            return bool(answer.status == 200)
-    except urllib.error.URLError:
+        return bool(_get(url))
+    except OSError:
         return False
 
 
-def _run_pass(place: Path, environ: dict[str, str], calls_url: str, name: str) -> Pass:
-    print(f"\n{name} pass: python -m producer map {TEXTS.name} -o {name}.jsonl", flush=True)
-    output = place / f"{name}.jsonl"
-    before, begun = _calls(calls_url), time.monotonic()
-    done = subprocess.run(
-        [sys.executable, "-m", "producer", "map", str(TEXTS), "-o", str(output)],
-        cwd=place,
-        env=environ,
-        check=False,
-    )
-    seconds = time.monotonic() - begun
-    if done.returncode:
-        raise DemoError(f"the producer ended with {done.returncode}")
-    rows = [json.loads(line) for line in output.read_text("utf-8").splitlines()]
-    replies = len({row["index"] for row in rows if row["status"] == "ok"})
-    return Pass(seconds, replies, _calls(calls_url) - before)
+def _get(url: str) -> bytes:
+    """A local page: the proxies of the environment do not know this machine's ports. Raises OSError."""
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with opener.open(url, timeout=5) as answer:
+        return bytes(answer.read())
 
 
-def _calls(url: str) -> int:
-    with urllib.request.urlopen(url, timeout=5) as answer:
-        found: dict[str, Any] = json.load(answer)
-    return int(found["calls"])
-
-
-def _check_gone(place: Path) -> None:
-    """The last process to leave stops the embedded server; believing that is not enough here."""
-    end = time.monotonic() + 10
-    while (place / "state" / "valkey.pid").exists():
-        if time.monotonic() > end:
-            raise DemoError(f"the embedded server in {place} is still there")
-        time.sleep(0.05)
+def _answered(output: Path) -> frozenset[int]:
+    rows: list[dict[str, Any]] = [json.loads(line) for line in output.read_bytes().splitlines()]
+    return frozenset(row["index"] for row in rows if row["status"] == "ok")
 
 
 if __name__ == "__main__":

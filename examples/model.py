@@ -1,4 +1,4 @@
-"""A model service: POST {"text": …} to /predict, get its sentiment. The scores are real, the latency is set.
+"""A model service: POST {"text": "..."} to /predict, get its sentiment. The scores are real, the latency is set.
 
     python -m examples.model --port 8000 --latency-ms 50
 
@@ -24,7 +24,7 @@ def score(payload: Any) -> dict[str, Any]:
     """The sentiment of `payload["text"]`. Raises ValueError for any other payload."""
     text = payload.get("text") if isinstance(payload, dict) else None
     if not isinstance(text, str):
-        raise ValueError('expected {"text": "…"}')  # noqa: TRY004 - answered 400, like any wrong value
+        raise ValueError('expected {"text": "..."}')  # noqa: TRY004 - answered 400, like any wrong value
     polarity, subjectivity = TextBlob(text).sentiment
     label = "positive" if polarity > 0.05 else "negative" if polarity < -0.05 else "neutral"
     return {"label": label, "polarity": round(polarity, 4), "subjectivity": round(subjectivity, 4)}
@@ -48,6 +48,11 @@ class ModelServer(ThreadingHTTPServer):
         """Where to POST."""
         return f"http://{self.server_address[0]!s}:{self.server_address[1]}/predict"
 
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A caller that went away is no error of ours."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
     def fails_now(self) -> bool:
         """Count a call, and decide whether it is one of the unlucky."""
         with self.lock:
@@ -67,12 +72,19 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         answers = {"/calls": {"calls": self.server.calls}, "/healthz": {"status": "ok"}}
         found = answers.get(self.path)
-        self._answer(200 if found else 404, found or {"error": "there are /predict, /calls and /healthz"})
+        self._answer(
+            200 if found else 404, found or {"error": "expected GET /calls, GET /healthz or POST /predict"}
+        )
 
     def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        length = self.headers.get("Content-Length", "")
+        if not length.isdecimal():
+            self.close_connection = True  # where this body ends is unknown, so what follows is too
+            self._answer(411, {"error": "expected a Content-Length"})
+            return
+        body = self.rfile.read(int(length))
         if self.path != "/predict":
-            self._answer(404, {"error": "POST to /predict"})
+            self._answer(404, {"error": "expected POST /predict"})
             return
         fails = self.server.fails_now()
         time.sleep(self.server.latency_seconds)
@@ -90,6 +102,7 @@ class _Handler(BaseHTTPRequestHandler):
             f"HTTP/1.1 {status} {'OK' if status == 200 else 'Error'}\r\n"
             f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
         )
+        # Head and body in one write: two would wait for each other's acknowledgement.
         self.wfile.write(head.encode() + body)
 
     def log_message(self, *_: Any) -> None:
