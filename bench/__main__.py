@@ -1,23 +1,21 @@
 """Cache on against cache off, in one run on this machine: `make bench`.
 
-The same rows through the same worker and the same 50 ms model. Off means `bypass` on every request: no
-look-up, no write. Rounds alternate, so that a machine whose speed drifts spoils both; quote the ratio of the medians.
+The same rows through the same workers and the same 50 ms model. Off means `bypass` on every request: no
+look-up, no write. Rounds alternate, so that a machine whose speed drifts spoils both; quote the ratio of the
+medians.
 """
 
 import argparse
 import random
 import statistics
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
-from pathlib import Path
 
-from examples.demo import environment, start_model, start_worker
+from examples.demo import CONCURRENCY, LATENCY_MS, WORKERS, Stage
+from examples.stage import Signals
 from producer.client import Producer
-
-LATENCY_MS = 50
 
 
 def rows(count: int, repeats: float, seed: int) -> Iterator[dict[str, str]]:
@@ -49,18 +47,20 @@ def main() -> int:
     parser.add_argument("--repeats", type=float, default=0.9)
     options = parser.parse_args()
     with ExitStack() as stack:
-        place = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="recollect-bench-")))
-        environ = environment(place)
-        environ["RECOLLECT_MODELS__SENTIMENT__TARGET"], _ = start_model(stack, place, environ, LATENCY_MS)
-        start_worker(stack, place, environ, 1)
-        producer = stack.enter_context(Producer(environ["RECOLLECT_BROKER_URL"]))
+        stage = Stage(stack, Signals())
+        stage.start_model()
+        stage.start_workers()
+        producer = stack.enter_context(Producer(f"embedded:{stage.place / 'state'}"))
         rate(producer, 400, options.repeats, 10_000, bypass=False)
         on, off = [], []
         for seed in range(options.rounds):
             on.append(rate(producer, options.rows, options.repeats, seed, bypass=False))
             off.append(rate(producer, options.rows // 5, options.repeats, seed, bypass=True))
     ratio = statistics.median(on) / statistics.median(off)
-    print(f"one worker, 8 model calls at once, {LATENCY_MS} ms model, {options.repeats:.0%} repeats, packed")
+    print(
+        f"{WORKERS} workers, {CONCURRENCY} model calls at once in each, {LATENCY_MS} ms model, "
+        f"{options.repeats:.0%} repeats, packed messages"
+    )
     print(f"cache on   {statistics.median(on):8.0f} requests/s  (min {min(on):.0f}, max {max(on):.0f})")
     print(f"cache off  {statistics.median(off):8.0f} requests/s  (min {min(off):.0f}, max {max(off):.0f})")
     print(f"bench: ratio={ratio:.1f} rounds={options.rounds} rows={options.rows} repeats={options.repeats}")

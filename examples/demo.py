@@ -83,7 +83,7 @@ class Stage:
 
     def start_model(self) -> str:
         """The model service; its URL."""
-        model = self.start("model", "-m", "examples.model", "--port=0", f"--latency-ms={latency_ms}")
+        model = self.start("model", "-m", "examples.model", "--port=0", f"--latency-ms={LATENCY_MS}")
         url = model.wait_for(_model_url)
         self._environ["RECOLLECT_MODELS__SENTIMENT__TARGET"] = url
         return url
@@ -119,7 +119,7 @@ def main() -> int:
             finally:
                 signals.ignore()
     except Interrupted as interrupted:
-        print("\ndemo interrupted; everything it started is gone", file=sys.stderr)
+        print("\ndemo interrupted: everything it started is gone", file=sys.stderr)
         return 128 + interrupted.number
     except (DemoError, OSError) as error:
         print(f"\ndemo failed: {error}", file=sys.stderr)

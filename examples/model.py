@@ -1,4 +1,4 @@
-"""A model service: POST {"text": "..."} to /predict, get its sentiment. The scores are real, the latency is set.
+"""A model service: POST {"text": "..."} to /predict. The scores are real, the latency is set.
 
     python -m examples.model --port 8000 --latency-ms 50
 
@@ -70,7 +70,10 @@ class _Handler(BaseHTTPRequestHandler):
         self.connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def do_GET(self) -> None:
-        answers = {"/calls": {"calls": self.server.calls}, "/healthz": {"status": "ok"}}
+        answers: dict[str, dict[str, Any]] = {
+            "/calls": {"calls": self.server.calls},
+            "/healthz": {"status": "ok"},
+        }
         found = answers.get(self.path)
         self._answer(
             200 if found else 404, found or {"error": "expected GET /calls, GET /healthz or POST /predict"}

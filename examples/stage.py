@@ -56,9 +56,10 @@ class Signals:
         """A signal that comes inside is raised at the end."""
         self._held = True
         yield
-        if self._pending:
-            raise Interrupted(self._pending)
         self._held = False
+        if self._pending:
+            self.ignore()
+            raise Interrupted(self._pending)
 
 
 class Child:

@@ -1,0 +1,81 @@
+"""Documents that name settings, queues and commands must name those that exist."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from wire.errors import ErrorKind, Outcome
+from wire.names import Names
+from worker.metrics import Metrics
+from worker.settings import ModelSettings, Settings
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_every_setting_is_documented_with_its_default() -> None:
+    """docs/settings.md lists exactly what the code knows."""
+    rows = re.findall(r"^\| `(\w+)` \| (.*?) \|", (ROOT / "docs/settings.md").read_text(), re.MULTILINE)
+    fields = {**Settings.model_fields, **ModelSettings.model_fields}
+    assert {name for name, _ in rows} == fields.keys() - {"models"}
+    for name, shown in rows:
+        if (
+            fields[name].default is not None
+            and not fields[name].is_required()
+            and not fields[name].default_factory
+        ):
+            assert shown == str(fields[name].default), name
+
+
+def test_the_contract_names_every_kind_outcome_and_queue() -> None:
+    """docs/contract.md is enough to write a producer from."""
+    text = (ROOT / "docs/contract.md").read_text()
+    names = Names()
+    later = {Outcome.COALESCED, Outcome.STALE, Outcome.EXPIRED, Outcome.NOT_CACHED}
+    words = [kind.value for kind in ErrorKind] + [outcome.value for outcome in set(Outcome) - later]
+    for word in [*words, names.requests, names.misses, names.replies, names.dead]:
+        assert f"`{word}" in text, word
+
+
+@pytest.mark.parametrize(
+    "page", ["README.md", *(f"docs/{n}" for n in ("contract.md", "why.md", "settings.md"))]
+)
+def test_links_between_documents_lead_somewhere(page: str) -> None:
+    """A relative link is a file of this repository."""
+    for link in re.findall(r"\]\(([^)#]+)", (ROOT / page).read_text()):
+        if not link.startswith("http"):
+            assert ((ROOT / page).parent / link).exists(), link
+
+
+def test_the_lock_names_no_place_to_download_from() -> None:
+    """Only names, versions and hashes."""
+    text = (ROOT / "requirements.lock").read_text()
+    assert "://" not in text
+    assert "--hash=sha256:" in text
+
+
+def test_metrics_are_those_of_the_design() -> None:
+    """Renaming one breaks dashboards: it is done on purpose or not at all."""
+    names = {family.name for family in Metrics(["m"], "1").registry.collect()}
+    assert names == {
+        f"recollect_{name}"
+        for name in (
+            "requests",
+            "request_duration_seconds",
+            "queue_wait_seconds",
+            "requests_in_progress",
+            "cache_operation_duration_seconds",
+            "cache_errors",
+            "cache_value_bytes",
+            "saved_model_seconds",
+            "model_attempts",
+            "model_call_duration_seconds",
+            "model_retries",
+            "replies",
+            "dead_letters",
+            "redeliveries",
+            "reconnects",
+            "last_request_timestamp_seconds",
+            "build_info",
+        )
+    }
