@@ -16,7 +16,7 @@ from broker.urls import mask, open_broker
 from wire.key import Selection
 from wire.message import Limits
 from wire.names import Names
-from worker.audit import audit
+from worker.audit import audit, same_server
 from worker.breaker import Breaker
 from worker.cache import RedisCache, redis_client
 from worker.calls import Callee, Calls
@@ -168,7 +168,7 @@ def _say_audit(settings: Settings, connect: Callable[[], "redis.Redis"], log: Lo
     try:
         client = connect()
         try:
-            said = audit(client, carries_queue=settings.cache_url == settings.broker_url)
+            said = audit(client, carries_queue=same_server(settings.cache_url, settings.broker_url))
         finally:
             client.close()
     except (redis.RedisError, OSError) as error:
@@ -192,6 +192,7 @@ def _build_loop(
         limits,
         time.time,
         lambda: watch.cache_error("lookup"),
+        watch.fault,
         entry_max_bytes=settings.entry_max_bytes,
     )
     return Loop(

@@ -1,6 +1,7 @@
 """What is wrong with the server that remembers, said in one line at the start."""
 
 from typing import Any
+from urllib.parse import urlsplit
 
 import redis
 
@@ -31,3 +32,11 @@ def audit(client: "redis.Redis", *, carries_queue: bool) -> list[str]:
             f"hint: CONFIG SET maxmemory-policy {_CACHE_POLICY}"
         )
     return said
+
+
+def same_server(one: str, other: str) -> bool:
+    """Whether two URLs name one server: another database, user or password on it changes nothing."""
+    first, second = urlsplit(one), urlsplit(other)
+    if not first.netloc or not second.netloc:
+        return one == other
+    return first.netloc.rpartition("@")[2] == second.netloc.rpartition("@")[2]

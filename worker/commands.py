@@ -17,7 +17,7 @@ from wire.key import Selection, canonical
 from wire.names import Names
 from wire.values import refuse_large_integers
 from worker.app import cache_address
-from worker.audit import audit
+from worker.audit import audit, same_server
 from worker.cache import redis_client
 from worker.catalog import Model
 from worker.probe import probe_model
@@ -194,7 +194,7 @@ def _check_cache(loaded: Loaded) -> tuple[str, str, str, str]:
     shown = mask(settings.cache_url)
     try:
         with _cache_client(loaded) as client:
-            said = audit(client, carries_queue=settings.cache_url == settings.broker_url)
+            said = audit(client, carries_queue=same_server(settings.cache_url, settings.broker_url))
     except (redis.RedisError, OSError, BrokerError) as error:
         return "fail", "cache", f"{shown}: {error}", "is it running, and is RECOLLECT_CACHE_URL its address?"
     if said:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from broker.base import Message
-from wire.errors import Failure, Outcome
+from wire.errors import ErrorKind, Failure, Outcome
 from wire.message import Limits, Refused, Request
 from wire.names import Names
 from wire.reply import Provenance, encode_failure, encode_result
@@ -48,7 +48,8 @@ class Batch(NamedTuple):
 
 
 class Handler:
-    """Handles the messages of one worker. `clock` gives Unix seconds; `on_bad_entry` is told of each."""
+    """Handles the messages of one worker. `clock` gives Unix seconds; `on_bad_entry` is told of
+    each unreadable entry, `on_fault` of each mistake of our own."""
 
     def __init__(
         self,
@@ -58,15 +59,17 @@ class Handler:
         limits: Limits,
         clock: Callable[[], float],
         on_bad_entry: Callable[[], None],
+        on_fault: Callable[[Exception], None],
         *,
         entry_max_bytes: int = 1 << 20,
     ) -> None:
         self._catalog, self._cache, self._names, self._limits = catalog, cache, names, limits
-        self._clock, self._on_bad_entry, self._entry_max_bytes = clock, on_bad_entry, entry_max_bytes
+        self._clock, self._on_bad_entry, self._on_fault = clock, on_bad_entry, on_fault
+        self._entry_max_bytes = entry_max_bytes
 
     def handle(self, messages: Sequence[Message], received: float) -> Batch:
         """Decode, look up, answer what is known. `received` is monotonic seconds."""
-        deliveries = [open_delivery(m, self._names, self._limits, received) for m in messages]
+        deliveries = [self._open(message, received) for message in messages]
         jobs = [job for delivery in deliveries for job in self._admit(delivery)]
         known = self._look_up([job for job in jobs if not job.request.bypass])
         for job, entry in known.items():
@@ -86,11 +89,22 @@ class Handler:
             elif answer.failure is not None:
                 self._fail(job.delivery, job.position, job.request, answer.failure, Outcome.FAILED, job)
 
+    def _open(self, message: Message, received: float) -> Delivery:
+        try:
+            return open_delivery(message, self._names, self._limits, received)
+        except Exception as fault:  # noqa: BLE001 - whatever it is
+            # Our own mistake about one message: a crash would bring it, and its neighbours, back for ever.
+            self._on_fault(fault)
+            failure = Failure(ErrorKind.INTERNAL, f"{type(fault).__name__} while decoding")
+            return Delivery(message, [Refused(failure, message.correlation_id, whole_message=True)], received)
+
     def _admit(self, delivery: Delivery) -> list[Job]:
         jobs = []
         for position, request in enumerate(delivery.requests):
             if isinstance(request, Refused):
-                self._fail(delivery, position, request, request.failure, Outcome.INVALID)
+                fault = request.failure.kind is ErrorKind.INTERNAL
+                outcome = Outcome.FAILED if fault else Outcome.INVALID
+                self._fail(delivery, position, request, request.failure, outcome)
                 continue
             model = self._catalog.choose(request.model)
             if isinstance(model, Failure):

@@ -31,6 +31,9 @@ class LoopObserver(Protocol):
     def settled(self, delivery: Delivery, settlement: Settlement) -> None:
         """Everything for this message is confirmed, and it is acknowledged."""
 
+    def forgotten(self, delivery: Delivery) -> None:
+        """It is no longer ours to settle: a lost connection gave it to somebody else."""
+
     def undeliverable(self, count: int) -> None:
         """So many replies became dead letters."""
 
@@ -94,14 +97,21 @@ class Loop:
 
     def run(self) -> None:
         """Work until told to stop. Raises BrokerUnreachable at the start only, and only without `retry`."""
-        self._connect()
-        while not self._stopping:
-            self._guarded(self._turn)
-            if (model := self._calls.exhausted()) is not None:
-                self.lost_model = model
-                self._observer.model_lost(model)
-                break
-        self._drain()
+        try:
+            self._connect()
+            while not self._stopping and not self._has_lost_a_model():
+                self._guarded(self._turn)
+            self._drain()
+        finally:
+            # Whatever ends us: what is held goes back at once instead of after somebody's time-out.
+            self._calls.close()
+            self._broker.close()
+
+    def _has_lost_a_model(self) -> bool:
+        self.lost_model = self._calls.exhausted()
+        if self.lost_model is not None:
+            self._observer.model_lost(self.lost_model)
+        return self.lost_model is not None
 
     def _turn(self) -> None:
         self._observer.turned()
@@ -164,6 +174,8 @@ class Loop:
         for delivery, settlement in self._unsettled:
             if id(settlement.message) in settled:
                 self._observer.settled(delivery, settlement)
+            else:
+                self._observer.forgotten(delivery)
         if committed.undeliverable:
             self._observer.undeliverable(len(committed.undeliverable))
 
@@ -212,8 +224,8 @@ class Loop:
 
         nothing new may come in while the end is awaited; an answer that is ready is worth more than a
         redelivery, so calls and retries go on; what is unfinished at the deadline is released at once, or it
-        would wait until somebody notices our absence; and the connection, whose heartbeats made all this
-        possible, goes last.
+        would wait until somebody notices our absence. The connection, whose heartbeats made all this
+        possible, goes last, in `run`.
         """
         self._observer.draining(sum(len(delivery.requests) for delivery in self._open))
         end = self._clock() + self._drain_seconds
@@ -229,5 +241,3 @@ class Loop:
         except BrokerLost:
             pass  # it gives everything back by itself: at least once is the promise
         self._observer.drained(len(self._open))
-        self._calls.close()
-        self._broker.close()

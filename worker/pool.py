@@ -58,6 +58,8 @@ class Pool:
                 self._running.discard(attempt)
                 self._lost += 1
                 self._threads -= 1
+        for _ in late:
+            self._grow()
         return late
 
     def close(self) -> None:

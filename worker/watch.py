@@ -87,6 +87,10 @@ class Watch:
             outcomes={outcome.value: count for (_, outcome), count in delivery.outcomes.items()},
         )
 
+    def forgotten(self, delivery: Delivery) -> None:
+        """See LoopObserver."""
+        self._metrics.in_progress.dec(len(delivery.requests))
+
     def undeliverable(self, count: int) -> None:
         """See LoopObserver."""
         self._metrics.dead_letters.labels(UNDELIVERABLE).inc(count)
@@ -132,6 +136,10 @@ class Watch:
     def cache_stored(self, size: int) -> None:
         """See worker.cache.Observer."""
         self._metrics.value_bytes.observe(size)
+
+    def fault(self, error: Exception) -> None:
+        """A mistake of recollect's own, with its traceback."""
+        self._log.error("fault", exc_info=error)
 
     def cache_changed(self, is_down: bool) -> None:
         """Told by the cache's breaker, once per change."""
