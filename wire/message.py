@@ -24,11 +24,12 @@ _FIELDS = frozenset({"payload", "id", "model", "ttl", *_FLAGS})
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How large a request, a message and a reply message may be, in bytes."""
+    """How large a request, a message and a reply message may be, in bytes, and how many requests it holds."""
 
     request_max_bytes: int = 1 << 20
     message_max_bytes: int = 16 << 20
     reply_max_bytes: int = 8 << 20
+    message_max_requests: int = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +69,13 @@ def decode_requests(
     if kind != NDJSON:
         foreign = f"content type {content_type[:80]!r} is not taken; expected {JSON} or {NDJSON}"
         return [refused(foreign, correlation_id, whole_message=True)]
-    lines = body.removesuffix(b"\n").split(b"\n")
+    body = body.removesuffix(b"\n")
+    # Counted before anything is made of them: 16 MiB of newlines would be 16 million refusals.
+    count = body.count(b"\n") + 1
+    if count > limits.message_max_requests:
+        too_many = f"message has {count} lines; at most {limits.message_max_requests} are taken"
+        return [refused(too_many, correlation_id, whole_message=True)]
+    lines = body.split(b"\n")
     return [
         _decode(line, None if correlation_id is None else f"{correlation_id}.{n}", limits)
         for n, line in enumerate(lines)

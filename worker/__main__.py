@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from broker.base import BrokerError, BrokerUnreachable
 from worker import commands
 from worker.app import run, version
 from worker.logs import build_log
 from worker.sources import Loaded, SettingsError, load
 
-USAGE = 2
+USAGE, UNREACHABLE = 2, 3
 _EXAMPLES = """examples:
   python -m worker run --broker-url embedded: --cache-url embedded: \\
       --set models.sentiment.target=http://127.0.0.1:8000/predict
@@ -54,7 +55,10 @@ def _run(arguments: argparse.Namespace, loaded: Loaded) -> int:
     log = build_log(sys.stderr, settings.log_format, settings.log_level)
     try:
         return run(settings, log, retry=not arguments.no_retry)
-    except (ValueError, OSError) as error:
+    except BrokerUnreachable as error:
+        print(f"error: {error}", file=sys.stderr)
+        return UNREACHABLE
+    except (ValueError, OSError, BrokerError) as error:
         raise commands.UsageError(f"error: {error}\n(nothing was started)") from None
 
 

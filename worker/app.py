@@ -136,7 +136,12 @@ def _build_rule(rule: CacheableRule | str | None) -> Cacheable | None:
 
 def limits_of(settings: Settings) -> Limits:
     """How large messages may be."""
-    return Limits(settings.request_max_bytes, settings.message_max_bytes, settings.reply_max_bytes)
+    return Limits(
+        settings.request_max_bytes,
+        settings.message_max_bytes,
+        settings.reply_max_bytes,
+        settings.message_max_requests,
+    )
 
 
 def cache_address(settings: Settings, stack: ExitStack) -> str:

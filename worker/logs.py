@@ -34,7 +34,8 @@ def build_log(stream: TextIO, form: str = "auto", level: str = "info") -> Log:
         shared[1] = structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False)
         shared.append(structlog.dev.ConsoleRenderer(colors=stream.isatty(), pad_event_to=14))
     else:
-        shared += [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(_as_json)]
+        shared += [structlog.processors.format_exc_info, _first_things_first]
+        shared.append(structlog.processors.JSONRenderer(_as_json))
     logger: Log = structlog.wrap_logger(
         structlog.PrintLogger(stream),
         processors=shared,
@@ -49,6 +50,12 @@ def quiet_libraries() -> None:
         library = logging.getLogger(name)
         library.addHandler(logging.NullHandler())
         library.propagate = False
+
+
+def _first_things_first(_: Any, __: str, event: Any) -> Any:
+    """Time, level and event open the line: a person greps by them."""
+    first = {name: event.pop(name) for name in ("time", "level", "event")}
+    return {**first, **event}
 
 
 def _as_json(event: Any, **_: Any) -> str:

@@ -93,6 +93,7 @@ class Settings(_Section):
     request_max_bytes: Bytes = Field(1 << 20, description="a larger request gets an error reply")
     message_max_bytes: Bytes = Field(16 << 20, description="a larger message gets an error reply")
     reply_max_bytes: Bytes = Field(8 << 20, description="a larger reply message is sent in parts")
+    message_max_requests: Count = Field(100_000, description="a message of more gets an error reply")
     result_max_bytes: Bytes = Field(4 << 20, description="a larger model answer is a bad_result")
     entry_max_bytes: Bytes = Field(1 << 20, description="a larger result is not remembered")
     cache_deadline_seconds: Seconds = Field(0.2, description="of each cache operation, all included")

@@ -153,6 +153,17 @@ def test_a_python_model_that_cannot_be_loaded_is_named(rig: Rig, place: Path) ->
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("name", "url"), [("BROKER_URL", "nope"), ("BROKER_URL", "kafka://h"), ("CACHE_URL", "pyamqp://h")]
+)
+def test_urls_of_another_kind_are_explained(rig: Rig, place: Path, name: str, url: str) -> None:
+    """A sentence and exit 2, never a traceback."""
+    done = worker(place, "run", **{**set_up(rig), name: url})
+    assert done.returncode == 2
+    assert "error:" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_a_taken_port_is_explained(rig: Rig, place: Path) -> None:
     """The address is in use, says the error."""
     running = rig.work()

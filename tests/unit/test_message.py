@@ -106,6 +106,17 @@ def test_a_message_that_is_too_large_is_refused_as_a_whole() -> None:
     assert found.whole_message
 
 
+def test_a_flood_of_lines_is_refused_as_a_whole() -> None:
+    """Newlines are cheap to send: they are counted before anything is made of them."""
+    (found,) = decode_requests(b"\n" * 20, NDJSON, "c", Limits(message_max_requests=20))[:1]
+    assert isinstance(found, Refused)
+    assert not found.whole_message
+    (found,) = decode_requests(b"\n" * 21, NDJSON, "c", Limits(message_max_requests=20))
+    assert isinstance(found, Refused)
+    assert found.whole_message
+    assert "21 lines; at most 20" in found.failure.message
+
+
 def test_lines_keep_their_places() -> None:
     """A bad line is refused in its place; a final newline is no line; an empty one is."""
     body = b'{"payload":1}\nbad\n\n{"payload":2,"id":"x"}\n'
