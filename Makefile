@@ -26,8 +26,8 @@ test: $(VENV)/.stamp ## all tests; those for RabbitMQ need its server on the mac
 	@$(BIN)/python -m pytest
 
 check: $(VENV)/.stamp ## style, types, security and documents
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
+	$(BIN)/ruff check --no-cache .
+	$(BIN)/ruff format --no-cache --check .
 	$(BIN)/mypy
 	$(BIN)/bandit --quiet --recursive --severity-level medium wire broker producer worker
 

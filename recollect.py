@@ -1,7 +1,6 @@
 """recollect: a queue and a memory in front of a slow model. `from recollect import Producer`."""
 
 from producer.client import Producer
-
 from wire.errors import TransientError
 from wire.reply import Reply
 

@@ -63,6 +63,15 @@ class EmbeddedServer:
         """The server's address as redis-py takes it."""
         return f"unix://{self.socket_path}"
 
+    def ensure(self) -> None:
+        """Start the server again where it has died: its data is in the append-only file.
+
+        Raises BrokerUnreachable.
+        """
+        with self._alone():
+            if not self._answers():
+                self._start()
+
     def close(self) -> None:
         """Leave; the last one stops the server. What is queued stays in the append-only file."""
         if self._hold is None:

@@ -34,7 +34,8 @@ _HEARTBEAT_SECONDS = 30
 class KombuBroker:
     """A broker.base.Broker over one kombu connection: a channel that receives, and one that sends.
 
-    `on_close` runs once at the end of `close`; `shown` stands for the URL in messages.
+    `before_connect` runs before each connection is made, `on_close` once at the end of `close`; `shown`
+    stands for the URL in messages.
     """
 
     def __init__(
@@ -43,11 +44,12 @@ class KombuBroker:
         names: Names,
         *,
         shown: str | None = None,
+        before_connect: Callable[[], None] | None = None,
         on_close: Callable[[], None] | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._url, self._names, self._shown = url, names, shown or url
-        self._on_close, self._clock = on_close, clock
+        self._before_connect, self._on_close, self._clock = before_connect, on_close, clock
         self._flavour: Flavour = flavour_of(url)
         self._connection: Any = None
         self._receiving: Any = None
@@ -63,6 +65,8 @@ class KombuBroker:
     def connect(self) -> None:
         """See Broker. What an earlier connection held goes back to its queue."""
         self._disconnect()
+        if self._before_connect is not None:
+            self._before_connect()
         connection = kombu.Connection(
             self._url,
             heartbeat=_HEARTBEAT_SECONDS,

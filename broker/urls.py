@@ -29,7 +29,9 @@ def open_broker(url: str, names: Names) -> Broker:
     scheme, colon, rest = url.partition(":")
     if scheme == "embedded" and colon:
         server = join(url)
-        return KombuBroker(server.kombu_url, names, on_close=server.close, shown=url)
+        return KombuBroker(
+            server.kombu_url, names, shown=url, before_connect=server.ensure, on_close=server.close
+        )
     if scheme not in _SCHEMES or not rest.startswith("//"):
         raise BrokerError(
             f"broker URL {mask(url)!r} is not known; expected embedded:, redis://host:6379/0, "

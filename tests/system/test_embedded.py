@@ -12,6 +12,9 @@ import redis
 from broker import embedded
 from broker.base import BrokerUnreachable
 from broker.embedded import join
+from producer.client import Producer
+from tests.support.processes import WorkerProcess
+from tests.support.stub_model import StubModel
 from tests.support.waiting import until
 
 USER = """
@@ -116,6 +119,22 @@ def test_a_killed_server_is_started_anew_with_its_data(place: Path) -> None:
         assert client.get("kept") == b"1"
     first.close()
     second.close()
+
+
+def test_a_worker_outlives_its_embedded_server(place: Path) -> None:
+    """kill -9 of the server in the middle of a run: started again by who needs it, nothing is lost."""
+    url = f"embedded:{place / 's'}"
+    with StubModel() as model, Producer(url) as producer:
+        worker = WorkerProcess(place / "w", BROKER_URL=url, CACHE_URL=url, MODELS__M__TARGET=model.url)
+        replies = producer.map(range(300), in_flight=30, pack=3, reply_timeout=2)
+        seen = [next(replies) for _ in range(30)]
+        hold = join(url)
+        os.kill(server_pid(hold.redis_url), signal.SIGKILL)
+        seen += list(replies)
+        hold.close()
+        assert sorted(reply.index for reply in seen) == list(range(300))
+        assert all(reply.ok for reply in seen)
+        worker.stop()
 
 
 def test_a_long_state_directory_works(place: Path) -> None:
