@@ -141,7 +141,10 @@ def _play(stage: Stage) -> Outcome:
     print("\nMetrics  " + "\n         ".join(stage.start_workers()))
 
     def count_calls() -> int:
-        return int(json.loads(_get(calls_url))["calls"])
+        try:
+            return int(json.loads(_get(calls_url))["calls"])
+        except OSError as error:
+            raise DemoError(f"the model service does not answer {calls_url}: {error}") from None
 
     return Outcome(requests, stage.run_pass("first", count_calls), stage.run_pass("second", count_calls))
 

@@ -7,10 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.support.rig import Rig
 from tests.support.servers import RabbitServer, ValkeyServer
 from tests.support.stub_model import StubModel
+
+settings.register_profile("untimed", deadline=None)  # a busy machine is no failure
+settings.load_profile("untimed")
 
 
 def pytest_report_header() -> str:

@@ -30,7 +30,7 @@ class ValkeyServer:
         return redis.Redis(port=self.port, db=database, retry=None, socket_timeout=5)
 
     def start(self) -> "ValkeyServer":
-        options = {"save": "", "appendonly": "yes", **self._options}
+        options = {"bind": "127.0.0.1", "save": "", "appendonly": "yes", **self._options}
         arguments = [part for name, value in options.items() for part in (f"--{name}", value)]
         self._child = subprocess.Popen(
             [str(get_binary_path()), "--port", str(self.port), "--dir", str(self._place), *arguments],

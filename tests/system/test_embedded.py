@@ -1,6 +1,7 @@
 """The server that comes along: one for all, whoever dies."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import redis
 
 from broker import embedded
 from broker.base import BrokerUnreachable
-from broker.embedded import join
+from broker.embedded import EmbeddedError, join
 from producer.client import Producer
 from tests.support.processes import WorkerProcess
 from tests.support.stub_model import StubModel
@@ -169,3 +170,122 @@ def test_a_strangers_socket_directory_is_refused(place: Path, monkeypatch: pytes
     directory.symlink_to(place)
     with pytest.raises(BrokerUnreachable, match="not a private directory"):
         join(f"embedded:{place / 's'}")
+
+
+ROUNDS = """
+import sys
+import redis
+from broker.embedded import join
+for _ in range(6):
+    with join("embedded:" + sys.argv[1]) as server:
+        with redis.Redis.from_url(server.redis_url) as client:
+            client.incr("rounds")
+"""
+
+
+def test_coming_while_others_go_loses_nothing(place: Path) -> None:
+    """Three that join and leave all the time, one server each time: every write is found at the end."""
+    comers = [subprocess.Popen([sys.executable, "-c", ROUNDS, str(place / "s")]) for _ in range(3)]
+    assert [comer.wait(120) for comer in comers] == [0, 0, 0]
+    with join(f"embedded:{place / 's'}") as server, redis.Redis.from_url(server.redis_url) as client:
+        assert client.get("rounds") == b"18"
+
+
+def test_a_server_whose_last_user_was_killed_is_joined_again(place: Path) -> None:
+    """Nobody stopped it; the next one finds the same process, and stops it."""
+    user = User(place / "s")
+    pid = server_pid(user.url())
+    user.kill()
+    with join(f"embedded:{place / 's'}") as server:
+        assert server_pid(server.redis_url) == pid
+    assert not is_alive(pid)
+    assert not server.socket_path.parent.exists()
+
+
+def test_a_silent_server_gets_no_second_beside_it(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two servers would ruin one append-only file; the error names the pid, and leaving ends what hangs."""
+    monkeypatch.setattr(embedded, "_START_SECONDS", 1.0)
+    monkeypatch.setattr(embedded, "_STOP_SECONDS", 1.0)
+    first = join(f"embedded:{place / 's'}")
+    pid = server_pid(first.redis_url)
+    os.kill(pid, signal.SIGSTOP)
+    with pytest.raises(EmbeddedError, match=f"`kill {pid}`"):
+        join(f"embedded:{place / 's'}")
+    assert is_alive(pid)
+    first.close()
+    assert not is_alive(pid)
+
+
+def test_another_temporary_directory_finds_the_same_server(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two shells with different TMPDIRs are served by one."""
+    with join(f"embedded:{place / 's'}") as first:
+        monkeypatch.setattr(embedded.tempfile, "gettempdir", lambda: str(place))
+        with join(f"embedded:{place / 's'}") as second:
+            assert second.socket_path == first.socket_path
+
+
+def test_a_started_again_server_keeps_its_address(place: Path) -> None:
+    """Users know where it was; `ensure` brings it back there, with its data."""
+    with join(f"embedded:{place / 's'}") as server, redis.Redis.from_url(server.redis_url) as client:
+        client.lpush("q", "request")
+        before, pid = server.redis_url, server_pid(server.redis_url)
+        os.kill(pid, signal.SIGKILL)
+        until(lambda: not is_alive(pid), what="its death")
+        server.ensure()
+        assert server.redis_url == before
+        assert client.lrange("q", 0, -1) == [b"request"]
+        assert server_pid(before) != pid
+
+
+def test_no_child_of_a_user_holds_the_server(place: Path) -> None:
+    """A child that outlives its user inherited no lock: the leave is the last, and stops it."""
+    with join(f"embedded:{place / 's'}") as server:
+        pid = server_pid(server.redis_url)
+        child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, close_fds=False)
+    try:
+        assert not is_alive(pid)
+    finally:
+        child.communicate(b"\n", timeout=30)
+
+
+@pytest.mark.parametrize("directory_too", [True, False])
+def test_a_removed_state_leaves_no_server(place: Path, directory_too: bool) -> None:
+    """`rm -r` under a running server: whoever leaves last still ends it, and says nothing."""
+    server = join(f"embedded:{place / 's'}")
+    pid = server_pid(server.redis_url)
+    shutil.rmtree(place / "s")
+    if not directory_too:
+        (place / "s").mkdir()
+    server.close()
+    until(lambda: not is_alive(pid), what="the server's end")
+    assert not server.socket_path.parent.exists()
+
+
+def test_the_server_is_private_and_syncs_every_write(place: Path) -> None:
+    """No port, nobody else's hands, an append-only file, and queues that are never evicted."""
+    wanted = {"port": "0", "appendonly": "yes", "appendfsync": "always", "maxmemory-policy": "volatile-lfu"}
+    with join(f"embedded:{place / 's'}") as server, redis.Redis.from_url(server.redis_url) as client:
+        assert {name: client.config_get(name)[name] for name in wanted} == wanted
+        modes = [path.stat().st_mode & 0o777 for path in (place / "s", server.socket_path.parent)]
+        assert modes == [0o700, 0o700]
+        assert not [path for path in (place / "s").rglob("*") if path.stat().st_mode & 0o077]
+
+
+@pytest.mark.parametrize("url", ["embedded://here", "embedded://", "redis://localhost"])
+def test_a_url_that_names_no_directory_is_explained(url: str) -> None:
+    """The error shows the form that is expected."""
+    with pytest.raises(EmbeddedError, match=r"(expected|write) embedded:"):
+        join(url)
+
+
+def test_leaving_twice_is_leaving_once(place: Path) -> None:
+    """The second close of one user takes nothing from the others."""
+    with join(f"embedded:{place / 's'}") as other:
+        server = join(f"embedded:{place / 's'}")
+        server.close()
+        server.close()
+        assert server_pid(other.redis_url) > 0
+        with pytest.raises(EmbeddedError, match="join again"):
+            server.ensure()

@@ -212,6 +212,8 @@ def test_ctrl_c_keeps_what_arrived(redis_rig: Rig, place: Path) -> None:
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        # A shell gives its background commands an ignored SIGINT, and children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     until(lambda: redis_rig.model.calls == 100, what="the calls")
     child.send_signal(signal.SIGINT)
