@@ -36,6 +36,8 @@ def read_envelope(item: bytes, queue: str) -> dict[str, Any]:
     try:
         payload = loads(item)
         _check(payload)
+        # kombu's own book-keeping reads both, after the message has left the queue.
+        payload["properties"]["delivery_info"] |= {"exchange": "", "routing_key": queue}
     except Exception as error:  # noqa: BLE001 - whatever kombu's decoding makes of hostile bytes
         return _wrap(item, queue, f"{type(error).__name__}: {error}"[:300])
     return payload  # type: ignore[no-any-return]
@@ -89,4 +91,10 @@ def to_message(
 
 
 def _short(value: Any) -> str | None:
-    return value if isinstance(value, str) and len(value.encode("utf-8", "replace")) <= _LONGEST else None
+    """`value` where AMQP could carry it too: a string of at most 255 bytes, without lone surrogates."""
+    if not isinstance(value, str):
+        return None
+    try:
+        return value if len(value.encode()) <= _LONGEST else None
+    except UnicodeEncodeError:
+        return None

@@ -1,6 +1,7 @@
 """A worker's HTTP: /metrics, /livez, /readyz. One WSGI callable on a small server in a thread."""
 
 import contextlib
+import socket
 import threading
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -45,9 +46,7 @@ def health_app(registry: CollectorRegistry, livez: Check, readyz: Check) -> Call
     metrics = make_wsgi_app(registry)
     checks = {"/livez": livez, "/readyz": readyz}
 
-    def app(environ: dict[str, Any], start: Start) -> Iterable[bytes]:
-        if environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
-            return _answer(start, "405 Method Not Allowed", "only GET and HEAD", ("Allow", "GET, HEAD"))
+    def get(environ: dict[str, Any], start: Start) -> Iterable[bytes]:
         path = environ.get("PATH_INFO", "/")
         if path == "/metrics":
             return metrics(environ, start)  # type: ignore[no-any-return]
@@ -55,6 +54,14 @@ def health_app(registry: CollectorRegistry, livez: Check, readyz: Check) -> Call
             return _answer(start, "404 Not Found", "there are /metrics, /livez and /readyz")
         wrong = checks[path]()
         return _answer(start, "200 OK" if wrong is None else "503 Service Unavailable", wrong or "ok")
+
+    def app(environ: dict[str, Any], start: Start) -> Iterable[bytes]:
+        method = environ["REQUEST_METHOD"]
+        if method not in ("GET", "HEAD"):
+            return _answer(start, "405 Method Not Allowed", "only GET and HEAD", ("Allow", "GET, HEAD"))
+        body = get({**environ, "REQUEST_METHOD": "GET"}, start)
+        # waitress sends what it is given, and a body after HEAD would begin the next answer.
+        return body if method == "GET" else []
 
     return app
 
@@ -68,14 +75,40 @@ def _answer(start: Start, status: str, text: str, *headers: tuple[str, str]) -> 
     return [body]
 
 
-class HealthServer:
-    """Serves `app` in a daemon thread until closed. Raises OSError where the port is taken.
+def _listen(host: str, port: int) -> socket.socket:
+    """A listening socket. waitress would make its own, but one for each address of a name, all on other ports
+    where `port` is 0, and leaves it open where it cannot be bound."""
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        # Who asks `localhost` for metrics mostly asks 127.0.0.1.
+        family, kind, protocol, _, address = min(found, key=lambda one: one[0] != socket.AF_INET)
+        listener = socket.socket(family, kind, protocol)
+    except OSError as error:
+        raise _unusable(error, host, port, "expected 127.0.0.1, 0.0.0.0 or a name of this machine") from None
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen()
+    except OSError as error:
+        listener.close()
+        raise _unusable(error, host, port, "set http_port to a free one, or to 0 for any") from None
+    return listener
 
+
+def _unusable(error: OSError, host: str, port: int, hint: str) -> OSError:
+    return OSError(f"http_host {host!r}, http_port {port}: {error.strerror}; {hint}")
+
+
+class HealthServer:
+    """Serves `app` in a daemon thread until closed.
+
+    Raises OSError, naming the settings, where the address is taken or is none of this machine's.
     waitress buffers slow clients, which a thread per connection does not.
     """
 
     def __init__(self, app: Callable[..., Iterable[bytes]], host: str, port: int) -> None:
-        self._server = waitress.create_server(app, host=host, port=port, threads=2, ident="recollect")
+        listener = _listen(host, port)
+        self._server = waitress.create_server(app, sockets=[listener], threads=2, ident="recollect")
         self.port = int(self._server.effective_port)
         self.url = f"http://{host if ':' not in host else f'[{host}]'}:{self.port}"
         self._thread = threading.Thread(target=self._serve, name="http", daemon=True)

@@ -4,6 +4,7 @@ Event names are constants and fields are the words of the design; what identifie
 hash) or its message's correlation id.
 """
 
+import json
 import logging
 from typing import Any, TextIO
 
@@ -32,6 +33,7 @@ def build_log(stream: TextIO, form: str = "auto", level: str = "info") -> Log:
     if as_text:
         # The renderer looks for the time under its own name.
         shared[1] = structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False)
+        shared.append(_printable)
         shared.append(structlog.dev.ConsoleRenderer(colors=stream.isatty(), pad_event_to=14))
     else:
         shared += [structlog.processors.format_exc_info, _first_things_first]
@@ -48,7 +50,8 @@ def quiet_libraries() -> None:
     """Keep libraries from writing by themselves: what they have to say reaches us as exceptions."""
     for name in ("kombu", "amqp", "urllib3", "waitress", "waitress.queue"):
         library = logging.getLogger(name)
-        library.addHandler(logging.NullHandler())
+        if not library.handlers:
+            library.addHandler(logging.NullHandler())
         library.propagate = False
 
 
@@ -58,5 +61,23 @@ def _first_things_first(_: Any, __: str, event: Any) -> Any:
     return {**first, **event}
 
 
+def _printable(_logger: Any, _method: str, event: dict[str, Any]) -> dict[str, Any]:
+    """What strangers send must not move the cursor of a terminal, nor begin a line that looks like ours."""
+    return {name: _escaped(value) if isinstance(value, str) else value for name, value in event.items()}
+
+
+def _escaped(text: str) -> str:
+    # Line ends are left to the renderer, which quotes a text that has any.
+    return "".join(char if char.isprintable() or char in "\r\n\t" else ascii(char)[1:-1] for char in text)
+
+
 def _as_json(event: Any, **_: Any) -> str:
-    return orjson.dumps(event, default=str).decode()
+    try:
+        return orjson.dumps(event, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
+    except TypeError:
+        # A lone surrogate or a huge integer, which any producer can send: a log line must not end a worker.
+        return (
+            json.dumps(event, default=str, skipkeys=True, ensure_ascii=False)
+            .encode("utf-8", "replace")
+            .decode()
+        )

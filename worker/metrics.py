@@ -125,16 +125,17 @@ class Metrics:
 
     def _start_at_zero(self, models: list[str]) -> None:
         """A series that appears with its first error has no rate at that moment."""
-        for model in models:
+        for model in [*models, NO_MODEL]:
             for outcome in Outcome:
                 self.requests.labels(model, outcome.value)
+                self.request_seconds.labels(model, outcome.value)
+        for model in models:
             for result in _ATTEMPTS:
                 self.attempts.labels(model, result)
             for reason in _REASONS:
                 self.retries.labels(model, reason)
             self.saved.labels(model)
             self.call_seconds.labels(model)
-        self.requests.labels(NO_MODEL, Outcome.INVALID.value)
         for operation in ("lookup", "write"):
             self.cache_errors.labels(operation)
             self.cache_seconds.labels(operation)

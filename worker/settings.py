@@ -2,14 +2,45 @@
 
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from wire.names import Names
 
-Seconds = Annotated[float, Field(gt=0, le=31_536_000, allow_inf_nan=False)]
-Count = Annotated[int, Field(ge=1, le=1_000_000)]
-Bytes = Annotated[int, Field(ge=1024, le=512 << 20)]
+BROKER_SCHEMES = (
+    "embedded",
+    "redis",
+    "rediss",
+    "redis+socket",
+    "unix",
+    "amqp",
+    "pyamqp",
+    "amqps",
+    "memory",
+)
+CACHE_SCHEMES = ("embedded", "redis", "rediss", "unix")
+
+
+def _number(value: Any) -> Any:
+    """`in_flight = true` is a mistake, and would be taken for 1."""
+    if isinstance(value, bool):
+        raise ValueError("expected a number")  # noqa: TRY004 - pydantic reports only ValueError
+    return value
+
+
+Number = BeforeValidator(_number)
+Seconds = Annotated[float, Number, Field(gt=0, le=31_536_000, allow_inf_nan=False)]
+Count = Annotated[int, Number, Field(ge=1, le=1_000_000)]
+Bytes = Annotated[int, Number, Field(ge=1024, le=512 << 20)]
 
 
 def _listed(value: Any) -> Any:
@@ -17,7 +48,8 @@ def _listed(value: Any) -> Any:
     return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
 
-Fields = Annotated[tuple[str, ...], BeforeValidator(_listed)]
+# An empty selection would give every payload one key, and so one answer: a variable left empty must not.
+Fields = Annotated[tuple[str, ...], BeforeValidator(_listed), Field(min_length=1)]
 
 
 class _Section(BaseModel):
@@ -45,30 +77,42 @@ class ModelSettings(_Section):
         None, description="{field, equals} or python:module:callable; a result it refuses is not kept"
     )
     timeout_seconds: Seconds = Field(30.0, description="of one attempt")
-    attempts: Annotated[int, Field(ge=1, le=100)] = Field(3, description="model calls per request at most")
+    attempts: Annotated[int, Number, Field(ge=1, le=100)] = Field(
+        3, description="model calls per request at most"
+    )
     budget_seconds: Seconds = Field(120.0, description="no retry starts later than this after the first call")
     wait_initial_seconds: Seconds = Field(0.1, description="first back-off; doubles, with full jitter")
     wait_max_seconds: Seconds = Field(10.0, description="longest back-off")
-    concurrency: Annotated[int, Field(ge=1, le=1024)] = Field(8, description="calls at once in one worker")
+    concurrency: Annotated[int, Number, Field(ge=1, le=1024)] = Field(
+        8, description="calls at once in one worker"
+    )
     headers: dict[str, str] = Field(default_factory=dict, description="sent to an HTTP model; shown masked")
     headers_file: Path | None = Field(None, description="JSON object of headers, for secrets")
 
     @field_validator("target")
     @classmethod
     def _known_target(cls, value: str) -> str:
-        scheme, _, rest = value.partition(":")
-        if scheme in ("http", "https") and rest.startswith("//") and len(rest) > 2:
-            return value
-        if scheme == "python" and all(rest.partition(":")[::2]):
+        if _is_http(value) or _is_python(value):
             return value
         raise ValueError("expected http://host/path, https://host/path or python:package.module:callable")
 
-    @field_validator("cacheable")
+    @field_validator("cacheable", mode="before")
     @classmethod
-    def _known_rule(cls, value: CacheableRule | str | None) -> CacheableRule | str | None:
-        if isinstance(value, str) and not value.startswith("python:"):
-            raise ValueError('expected {field = "…", equals = …} or python:package.module:callable')
-        return value
+    def _known_rule(cls, value: Any) -> Any:
+        # Before the types: of a union each member would complain, and one mistake become three.
+        if (
+            value is None
+            or isinstance(value, CacheableRule)
+            or (isinstance(value, str) and _is_python(value))
+        ):
+            return value
+        if (
+            isinstance(value, dict)
+            and value.keys() == {"field", "equals"}
+            and isinstance(value["field"], str)
+        ):
+            return value
+        raise ValueError('expected {field = "…", equals = …} or python:package.module:callable')
 
     @model_validator(mode="after")
     def _consistent(self) -> "ModelSettings":
@@ -77,6 +121,25 @@ class ModelSettings(_Section):
         if not self.ttl_min_seconds <= self.ttl_seconds <= self.ttl_max_seconds:
             raise ValueError("expected ttl_min_seconds <= ttl_seconds <= ttl_max_seconds")
         return self
+
+
+def _is_http(target: str) -> bool:
+    try:
+        parts = urlsplit(target)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
+
+
+def _is_python(target: str) -> bool:
+    scheme, _, rest = target.partition(":")
+    module, _, name = rest.partition(":")
+    return scheme == "python" and all(part.isidentifier() for part in [*module.split("."), *name.split(".")])
+
+
+def _has_scheme(url: str, known: tuple[str, ...]) -> bool:
+    scheme, _, rest = url.partition(":")
+    return scheme in known and (rest.startswith("//") or (scheme == "embedded" and ":" in url))
 
 
 class Settings(_Section):
@@ -101,10 +164,29 @@ class Settings(_Section):
     cache_breaker_seconds: Seconds = Field(2.0, description="between two probes of a cache that is down")
     drain_seconds: Seconds = Field(25.0, description="to finish what is held after SIGTERM")
     http_host: str = Field("127.0.0.1", description="where /metrics, /livez and /readyz listen")
-    http_port: Annotated[int, Field(ge=0, le=65535)] = Field(0, description="0: any free one, printed")
+    http_port: Annotated[int, Number, Field(ge=0, le=65535)] = Field(
+        0, description="0: any free one, printed"
+    )
     log_format: Literal["auto", "text", "json"] = Field("auto", description="auto: text on a terminal")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least to log")
     dead_letter_failed: bool = Field(False, description="failed requests also become dead letters")
+
+    @field_validator("broker_url")
+    @classmethod
+    def _known_broker(cls, value: str) -> str:
+        if not _has_scheme(value, BROKER_SCHEMES):
+            raise ValueError(
+                "expected embedded:, redis://host:6379/0, pyamqp://user:password@host:5672// "
+                f"or another URL of: {', '.join(BROKER_SCHEMES)}"
+            )
+        return value
+
+    @field_validator("cache_url")
+    @classmethod
+    def _known_cache(cls, value: str) -> str:
+        if not _has_scheme(value, CACHE_SCHEMES):
+            raise ValueError("expected embedded:, redis://host:6379/1, rediss://host:6379/1 or unix:///path")
+        return value
 
     @field_validator("prefix")
     @classmethod
@@ -119,8 +201,10 @@ class Settings(_Section):
                 raise ValueError(f"model name {name!r} must be 1 to 128 printable characters, and not `none`")
         return value
 
-    @model_validator(mode="after")
-    def _consistent(self) -> "Settings":
-        if self.default_model is not None and self.default_model not in self.models:
-            raise ValueError(f"default_model {self.default_model!r} is none of: {', '.join(self.models)}")
-        return self
+    @field_validator("default_model")
+    @classmethod
+    def _served_default(cls, value: str | None, info: ValidationInfo) -> str | None:
+        models = info.data.get("models")  # absent where they are wrong themselves
+        if value is not None and models is not None and value not in models:
+            raise ValueError(f"expected one of the models: {', '.join(models) or 'there is none'}")
+        return value

@@ -2,7 +2,6 @@
 
 import difflib
 import json
-import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,6 +20,9 @@ _CHOICE = """broker_url is not set. Choose one:
 _CACHE_CHOICE = """cache_url is not set. Choose one:
     RECOLLECT_CACHE_URL=embedded:                  one machine, for trying out
     RECOLLECT_CACHE_URL=redis://host:6379/1        the results' own server, or a shared one"""
+
+
+_CHOICES = {("broker_url",): _CHOICE, ("cache_url",): _CACHE_CHOICE}
 
 
 class SettingsError(ValueError):
@@ -56,8 +58,10 @@ def load(
     )
     for layer, origin in layers:
         for name, value in layer.items():
-            _place(values, name, value)
-            origins[name] = _origin(origin, name)
+            here = _origin(origin, name)
+            if not _place(values, name, value):
+                problems.append(f"{here}: `{_shown(name)}` cannot be set: what is above it is no section")
+            origins[_setting(name)] = here
     try:
         settings = Settings.model_validate(values)
     except ValidationError as error:
@@ -123,14 +127,26 @@ def _parsed(value: str, field: str) -> Any:
     return value
 
 
-def _place(values: dict[str, Any], name: str, value: Any) -> None:
+def _place(values: dict[str, Any], name: str, value: Any) -> bool:
+    """Whether there was a place: `prefix__x` has none where `prefix` is a text."""
     *above, last = name.split("\x1f")
     table = values
     for part in above:
         table = table.setdefault(part, {})
         if not isinstance(table, dict):
-            return
+            return False
     table[last] = value
+    return True
+
+
+def _setting(name: str) -> str:
+    """The setting that a name is a part of: one header is set through `headers`."""
+    parts = tuple(name.split("\x1f"))
+    return _dotted(parts[:3] if parts[0] == "models" else parts[:1])
+
+
+def _shown(name: str) -> str:
+    return name.replace("\x1f", ".")
 
 
 def _origin(origin: str, name: str) -> str:
@@ -142,15 +158,17 @@ def _origin(origin: str, name: str) -> str:
 
 def _explain(item: Any, origins: Mapping[str, str], text: str, path: Path) -> str:
     where = tuple(str(part) for part in item["loc"])
-    if where == ("broker_url",) and item["type"] == "missing":
-        return _CHOICE
-    if where == ("cache_url",) and item["type"] == "missing":
-        return _CACHE_CHOICE
+    # `RECOLLECT_BROKER_URL=` is what a template writes for a variable that nobody set.
+    is_unset = item["type"] == "missing" or item.get("input") == ""
+    if is_unset and where in _CHOICES:
+        return _CHOICES[where]
     shown = ".".join(where) or "settings"
     origin = _found_in(where, origins, text, path)
     if item["type"] == "extra_forbidden":
         return f"{origin}unknown setting `{shown}`{_hint(where)}"
     said = item["msg"].removeprefix("Value error, ")
+    if where[:1] == ("models",) and item["type"] in ("dict_type", "model_type") and len(where) <= 2:
+        said = f"expected a section with a target, such as {PREFIX}MODELS__SENTIMENT__TARGET=http://…"
     given = item.get("input")
     value = f" is {given!r}" if isinstance(given, str | int | float | bool) and not _secret(where) else ""
     return f"{origin}`{shown}`{value}: {said[:1].lower()}{said[1:]}"
@@ -160,22 +178,39 @@ def _found_in(where: tuple[str, ...], origins: Mapping[str, str], text: str, pat
     for length in range(len(where), 0, -1):
         origin = origins.get(_dotted(where[:length]))
         if origin == path.name:
-            return f"{path.name}:{_line(text, where[:length])}: "
+            return f"{path.name}:{_line(text, where)}: "
         if origin is not None:
             return f"{origin}: "
-    return ""
+    line = _line(text, where) if len(where) > 1 else 0
+    return f"{path.name}:{line}: " if line else ""
 
 
 def _line(text: str, where: tuple[str, ...]) -> int:
-    """tomllib keeps no positions: the key is looked for below its section."""
-    section = re.escape(".".join(where[:-1]))
-    begun = not section
+    """The line that comes nearest to setting `where`; 0 for none. tomllib itself keeps no positions."""
+    section: tuple[str, ...] = ()
+    # `models` alone is no place: the line of another model would be named.
+    nearest, found = min(len(where), 2) - 1, 0
     for number, line in enumerate(text.splitlines(), 1):
-        if section and re.match(rf"\s*\[\s*{section}\s*\]", line):
-            begun = True
-        elif begun and re.match(rf"\s*[\"']?{re.escape(where[-1])}[\"']?\s*=", line):
-            return number
-    return 1
+        if line.lstrip().startswith("["):
+            path = section = _names(line)
+        else:
+            path = (*section, *_names(f"{line.partition('=')[0]}=0"))
+        if where[: len(path)] == path and len(path) > nearest:
+            nearest, found = len(path), number
+    return found
+
+
+def _names(toml: str) -> tuple[str, ...]:
+    """The nested names that one line of TOML opens: quotes and dots are tomllib's to understand."""
+    try:
+        table: Any = tomllib.loads(toml)
+    except tomllib.TOMLDecodeError:
+        return ()
+    names: tuple[str, ...] = ()
+    while isinstance(table, dict) and len(table) == 1:
+        ((name, table),) = table.items()
+        names = (*names, name)
+    return names
 
 
 def _hint(where: tuple[str, ...]) -> str:
@@ -186,4 +221,6 @@ def _hint(where: tuple[str, ...]) -> str:
 
 
 def _secret(where: tuple[str, ...]) -> bool:
-    return "headers" in where or where[-1].endswith("_url") or where[-1] == "target"
+    # A whole model given as one text may hold its target's password and its headers.
+    is_section = where[:1] == ("models",) and len(where) <= 2
+    return is_section or "headers" in where or where[-1].endswith("_url") or where[-1] == "target"

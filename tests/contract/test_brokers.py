@@ -163,6 +163,18 @@ def test_unknown_urls_are_refused(url: str, names: Names) -> None:
         open_broker(url, names)
 
 
+def test_a_correlation_id_that_no_reply_could_carry_is_dropped(valkey: object, names: Names) -> None:
+    """A lone surrogate or a number in the envelope: the message arrives, without that property."""
+    broker = open_broker(valkey.url, names)  # type: ignore[attr-defined]
+    broker.connect()
+    envelope = b'{"body":"{}","properties":{"delivery_tag":"t%d","delivery_info":{},"correlation_id":%b,"reply_to":7}}'
+    with valkey.client() as client:  # type: ignore[attr-defined]
+        client.lpush(names.requests, envelope % (1, b'"a\\ud800"'), envelope % (2, b"5"))
+    found = receive(broker, names.requests, 2)
+    assert [(m.problem, m.correlation_id, m.reply_to) for m in found] == [(None, None, None)] * 2
+    broker.close()
+
+
 def test_masking_hides_only_the_password() -> None:
     """User, host and path stay readable."""
     assert mask("redis://me:pw@h:1/2") == "redis://me:***@h:1/2"
