@@ -2,25 +2,26 @@
 
 import argparse
 import json
+import math
 import os
 import sys
+import time
 import tomllib
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import orjson
-
 from broker.base import BrokerError, BrokerUnreachable
-from broker.urls import mask
 from producer.client import Producer
 from producer.files import BadLine, Output, count_lines, read_lines
+from producer.lines import parse, refusal
 from producer.progress import Progress, Tally
 from wire.errors import InvalidRequest
 from wire.reply import Reply
 
 OK, SOME_FAILED, USAGE, UNREACHABLE, INTERRUPTED = 0, 1, 2, 3, 130
+_WAIT_MENTIONED_SECONDS = 30.0
 _EXAMPLES = """examples:
   python -m producer map rows.jsonl -o out.jsonl --model sentiment
   cat rows.jsonl | python -m producer map - -o -
@@ -58,89 +59,115 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         return _complain(str(error), USAGE)
     except KeyboardInterrupt:
-        return INTERRUPTED
+        return _interrupted("before anything was done")
 
 
 def _map(arguments: argparse.Namespace) -> int:
-    tally = Tally()
-    progress = Progress(
-        sys.stderr, tally, count_lines(arguments.input), "none" if arguments.quiet else arguments.progress
-    )
-    bad: dict[int, BadLine] = {}
+    tally, rows = Tally(), _Rows(arguments.input)
+    form = "none" if arguments.quiet else arguments.progress
+    progress = Progress(sys.stderr, tally, count_lines(arguments.input), form)
     with Output(arguments.output) as output:
         try:
             with closing(progress), _producer(arguments, progress) as producer:
-                replies = producer.map(
-                    _payloads(arguments.input, bad),
-                    model=arguments.model,
-                    in_flight=arguments.in_flight,
-                    ordered=arguments.ordered,
-                    whole_requests=arguments.requests,
-                    reply_timeout=arguments.reply_timeout,
-                    **_directives(arguments),
-                )
-                for reply in replies:
-                    _take(bad[reply.index].reply(reply.index) if reply.index in bad else reply, tally, output)
+                for reply in _replies(producer, arguments, rows):
+                    tally.add(reply)
+                    output.write(reply)
                     progress.show()
         except KeyboardInterrupt:
-            where = f"; kept in {output.partial}" if output.partial else ""
-            return _complain(f"interrupted after {tally.rows:,} rows{where}", INTERRUPTED)
+            return _interrupted(f"after {tally.rows:,} rows", output)
+        if tally.rows != rows.read:
+            where = "" if output.partial is None else f"; they are in {output.partial}"
+            return _complain(f"{tally.rows:,} replies came to {rows.read:,} rows{where}", SOME_FAILED)
         output.finish()
-    if not arguments.quiet:
-        print("\n".join(tally.summary()), file=sys.stderr)
-    return SOME_FAILED if tally.failed else OK
+    return _end(tally, arguments.quiet)
 
 
-def _take(reply: Reply, tally: Tally, output: Output) -> None:
-    tally.add(reply)
-    output.write(reply)
+def _replies(producer: Producer, arguments: argparse.Namespace, rows: "_Rows") -> Iterator[Reply]:
+    replies = producer.map(
+        rows,
+        model=arguments.model,
+        in_flight=arguments.in_flight,
+        ordered=arguments.ordered,
+        whole_requests=arguments.requests,
+        reply_timeout=arguments.reply_timeout,
+        **_directives(arguments),
+    )
+    return (rows.named(reply) for reply in replies)
 
 
-def _payloads(path: str, bad: dict[int, BadLine]) -> Iterator[Any]:
+class _Rows:
     """The values of the input. A line that is none becomes NaN, which fails in its place."""
-    for index, value in enumerate(read_lines(path)):
-        if isinstance(value, BadLine):
-            bad[index] = value
-            yield float("nan")
-        else:
-            yield value
+
+    def __init__(self, path: str) -> None:
+        self._path, self._bad = path, dict[int, BadLine]()
+        self.read = 0
+
+    def __iter__(self) -> Iterator[Any]:
+        for index, value in enumerate(read_lines(self._path)):
+            self.read += 1
+            if isinstance(value, BadLine):
+                self._bad[index] = value
+                yield math.nan
+            else:
+                yield value
+
+    def named(self, reply: Reply) -> Reply:
+        """`reply`, or what is really wrong with its line."""
+        bad = self._bad.pop(reply.index, None)
+        return reply if bad is None else refusal(bad, reply.index)
 
 
 def _enqueue(arguments: argparse.Namespace) -> int:
-    def checked() -> Iterator[Any]:
-        for value in read_lines(arguments.input):
-            if isinstance(value, BadLine):
-                raise _UsageError(f"line {value.number} is not JSON: {value.said}; those before it are sent")
-            yield value
-
+    tally, rows = Tally(), _Rows(arguments.input)
     with _producer(arguments) as producer:
-        count = producer.enqueue(
-            checked(),
-            run=arguments.run,
-            model=arguments.model,
-            whole_requests=arguments.requests,
-            **_directives(arguments),
-        )
+        try:
+            count = producer.enqueue(
+                rows,
+                run=arguments.run,
+                model=arguments.model,
+                reply=not arguments.no_reply,
+                whole_requests=arguments.requests,
+                on_refused=lambda reply: tally.add(rows.named(reply)),
+                **_directives(arguments),
+            )
+        except KeyboardInterrupt:
+            return _interrupted(f"after {rows.read:,} rows were read; most of them are sent")
     print(f"enqueued {count:,} requests", file=sys.stderr)
-    return OK
+    if tally.failed:
+        print("\n".join([f"not sent {tally.failed:,} rows", *tally.errors_shown()]), file=sys.stderr)
+    return SOME_FAILED if tally.failed else OK
 
 
 def _collect(arguments: argparse.Namespace) -> int:
     tally = Tally()
-    with Output(arguments.output) as output, _producer(arguments) as producer:
-        for reply in producer.collect(run=arguments.run, timeout=arguments.timeout):
-            _take(reply, tally, output)
+    with Output(arguments.output, go_on=True) as output, _producer(arguments) as producer:
+        if output.left:
+            print(f"{output.left:,} rows of {output.partial} stay, and more are added", file=sys.stderr)
+        try:
+            for reply in producer.collect(run=arguments.run, timeout=arguments.timeout):
+                # Out of this process before the next is asked for: asking acknowledges it.
+                output.write(reply)
+                tally.add(reply)
+        except KeyboardInterrupt:
+            return _interrupted(f"after {tally.rows:,} rows", output)
         output.finish()
-    print("\n".join(tally.summary()), file=sys.stderr)
+    return _end(tally, quiet=False)
+
+
+def _end(tally: Tally, quiet: bool) -> int:
+    if not quiet:
+        print("\n".join(tally.summary()), file=sys.stderr)
     return SOME_FAILED if tally.failed else OK
 
 
+def _interrupted(when: str, output: Output | None = None) -> int:
+    where = "" if output is None or output.partial is None else f"; kept in {output.partial}"
+    return _complain(f"interrupted {when}{where}", INTERRUPTED)
+
+
 def _call(arguments: argparse.Namespace) -> int:
-    text = sys.stdin.buffer.read() if arguments.payload == "-" else arguments.payload
-    try:
-        payload = orjson.loads(text)
-    except orjson.JSONDecodeError as error:
-        raise _UsageError(f"payload is not JSON: {error}") from None
+    text = sys.stdin.buffer.read() if arguments.payload == "-" else os.fsencode(arguments.payload)
+    payload = parse(text, "PAYLOAD")
     with _producer(arguments) as producer:
         try:
             reply = producer.call(
@@ -157,11 +184,12 @@ def _producer(arguments: argparse.Namespace, progress: Progress | None = None) -
     if not url:
         raise _UsageError(_CHOICE.removeprefix("error: "))
     prefix = arguments.prefix or os.environ.get("RECOLLECT_PREFIX") or _file().get("prefix") or "recollect"
-    told: list[str] = []
+    silent_until = 0.0
 
     def on_wait(error: Exception) -> None:
-        if not told:
-            told.append(mask(str(url)))
+        nonlocal silent_until
+        if time.monotonic() >= silent_until:
+            silent_until = time.monotonic() + _WAIT_MENTIONED_SECONDS
             print(f"{error}; trying again (--no-retry gives up at once)", file=sys.stderr)
 
     producer = Producer(
@@ -230,6 +258,7 @@ def _parser() -> argparse.ArgumentParser:
         command.set_defaults(run_command=function)
     for command in (mapping, enqueue):
         command.add_argument("--requests", action="store_true", help="each line is a whole request")
+    enqueue.add_argument("--no-reply", action="store_true", help="nobody collects: send no replies")
     for command in (enqueue, collect):
         command.add_argument("--run", metavar="NAME", help="keeps the replies of this run apart")
     return parser

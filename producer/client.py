@@ -2,16 +2,15 @@
 
 import time
 import uuid
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from broker.base import Broker
 from broker.urls import open_broker
 from producer.courier import Courier
-from producer.lines import common_fields, in_order, refusal, replies_in, request_line
-from producer.window import PACK_MAX_BYTES, Pack, Window
+from producer.feed import Feed
+from producer.lines import common_fields, replies_in
+from producer.window import Pack, Window
 from wire.errors import InvalidRequest
 from wire.names import Names
 from wire.reply import BadReply, Reply
@@ -22,23 +21,6 @@ _CHOICE = """Producer needs the broker's URL. Choose one:
     Producer("redis://host:6379/0")        or pyamqp://user:password@host:5672//"""
 
 
-@dataclass(slots=True)
-class Feed:
-    """The input of a map and how it is sent."""
-
-    items: Iterator[tuple[int, Any]]
-    fields: dict[str, Any]
-    in_flight: int
-    pack: int
-    whole: bool
-    ordered: bool
-
-    def has_room(self, window: Window) -> bool:
-        """Whether one more pack may go. In order, what waits behind the oldest counts too."""
-        ahead = window.reach if self.ordered else window.requests
-        return ahead + self.pack <= self.in_flight or not window.requests
-
-
 class Producer:
     """Sends requests to the workers of one prefix and joins their replies.
 
@@ -46,6 +28,8 @@ class Producer:
     transport's; it is never read from the environment. Raises ValueError without one, BrokerError for a
     wrong one, and BrokerUnreachable from any verb when there is no broker for `reconnect_seconds`. `on_wait`
     is told of each try that failed, `on_idle` twice a second while a `map` waits.
+
+    Several maps and calls may be under way at once: each gets its own replies.
     """
 
     def __init__(
@@ -58,13 +42,17 @@ class Producer:
         on_wait: Callable[[Exception], None] | None = None,
         on_idle: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         if url is None and broker is None:
             raise ValueError(_CHOICE)
         self._names = Names(prefix)
         opened = broker if broker is not None else open_broker(url or "", self._names)
-        self._courier = Courier(opened, reconnect_seconds=reconnect_seconds, clock=clock, on_wait=on_wait)
+        self._courier = Courier(
+            opened, reconnect_seconds=reconnect_seconds, clock=clock, sleep=sleep, on_wait=on_wait
+        )
         self._clock, self._on_idle = clock, on_idle
+        self._windows: list[Window] = []
         self._inbox: str | None = None
 
     def __enter__(self) -> "Producer":
@@ -95,36 +83,35 @@ class Producer:
     ) -> Iterator[Reply]:
         """A reply for every payload, as they come; with `ordered`, in the order of the input.
 
-        Lazy: at most `in_flight` requests are ahead of what was yielded. `pack` of them travel in a message.
-        `Reply.index` counts payloads from 0. A payload that cannot be sent is answered in its place with an
-        error of kind `invalid_request`. With `whole_requests`, each item is a request of the contract.
-        `directives` are those of the contract (`bypass`, `refresh`, `no_store`, `ttl` in seconds). What is
-        unanswered is sent again after a reconnect, and when nothing came for `reply_timeout` seconds.
+        Lazy: at most `in_flight` payloads are read ahead of what was yielded. `pack` of them travel in a
+        message. `Reply.index` counts payloads from 0. A payload that cannot be sent is answered in its place
+        with an error of kind `invalid_request`. With `whole_requests`, each item is a request of the
+        contract. `directives` are those of the contract (`bypass`, `refresh`, `no_store`, `ttl` in seconds).
+        What is unanswered is sent again after a reconnect, and when nothing came for `reply_timeout` seconds.
         """
         if in_flight < 1 or pack < 1:
             raise ValueError(f"in_flight and pack must be at least 1; got {in_flight} and {pack}")
-        fields = common_fields(model, directives)
-        feed = Feed(enumerate(payloads), fields, in_flight, min(pack, in_flight), whole_requests, ordered)
-        replies = self._map(feed, reply_timeout)
-        return in_order(replies) if ordered else replies
+        fields = _waiting_fields(model, directives)
+        feed = Feed(payloads, fields, pack=min(pack, in_flight), whole=whole_requests, waits=True)
+        return self._map(feed, Window(ordered=ordered), in_flight, reply_timeout)
 
     def call(
         self, payload: Any, *, model: str | None = None, timeout: float = 60.0, **directives: Any
     ) -> Reply:
-        """The reply to one payload. Raises TimeoutError after `timeout` seconds."""
+        """The reply to one payload.
+
+        Raises TimeoutError after `timeout` seconds, or BrokerUnreachable where there was no broker so long.
+        """
         end = self._clock() + timeout
-        window, ready = Window(), deque[Reply]()
-        feed = Feed(iter([(0, payload)]), common_fields(model, directives), 1, 1, whole=False, ordered=False)
-        self._courier.resend = lambda: self._send_again(window)
-        self._send(window, ready, feed)
-        while not ready:
-            if self._clock() >= end:
-                raise TimeoutError(
-                    f"no reply within {timeout:g} s; is a worker running? (python -m worker run) "
-                    f"Does it read {self._names.requests} of the same broker?"
-                )
-            ready.extend(self._replies(window, min(_POLL_SECONDS, max(0.0, end - self._clock()))))
-        return ready.popleft()
+        window = Window()
+        feed = Feed([payload], _waiting_fields(model, directives), pack=1, whole=False, waits=True)
+        self._windows.append(window)
+        try:
+            with self._courier.until(end):
+                self._send(feed, window, 1)
+                return self._first(window, end, timeout)
+        finally:
+            self._windows.remove(window)
 
     def enqueue(
         self,
@@ -132,94 +119,114 @@ class Producer:
         *,
         run: str | None = None,
         model: str | None = None,
+        reply: bool = True,
         pack: int = 32,
         whole_requests: bool = False,
+        on_refused: Callable[[Reply], None] | None = None,
         **directives: Any,
     ) -> int:
         """Send without waiting; how many requests were sent. `collect` gets the replies of `run`, or all.
 
-        Raises InvalidRequest for the first payload that cannot be sent; those before it are sent.
+        Without `reply` nobody is answered. Raises InvalidRequest for the first payload that cannot be sent;
+        those before it are sent. With `on_refused`, it gets the error reply instead and the rest goes on.
         """
         reply_to = self._names.replies if run is None else self._names.replies_for(run)
-        self._courier.declare(reply_to)
-        fields, count, current = common_fields(model, directives), 0, Pack()
-        for payload in payloads:
-            current.add(request_line(payload, fields, whole_requests), count)
-            count += 1
-            if len(current.lines) >= pack or current.size >= PACK_MAX_BYTES:
-                self._courier.send(self._names.requests, [current.message(reply_to, time.time())])
-                current = Pack()
-        if current.lines:
-            self._courier.send(self._names.requests, [current.message(reply_to, time.time())])
+        if reply:
+            self._courier.declare(reply_to)
+        else:
+            directives["reply"] = False
+        feed = Feed(payloads, common_fields(model, directives), pack=pack, whole=whole_requests, waits=False)
+        count = 0
+        while not feed.ended:
+            current, refused = feed.fill(pack)
+            count += self._post(current, reply_to if reply else None)
+            if refused is not None:
+                if on_refused is None:
+                    raise InvalidRequest(str((refused.error or {}).get("message")))
+                on_refused(refused)
         return count
 
     def collect(self, *, run: str | None = None, timeout: float = 10.0) -> Iterator[Reply]:
         """The replies of what was enqueued for `run`, until none came for `timeout` seconds.
 
-        A message of replies is acknowledged after the last of them was taken. One that is no reply is
-        passed over.
+        A message of replies is acknowledged when the next reply is asked for after its last; what was not
+        taken goes back. One that is no reply is passed over.
         """
         queue = self._names.replies if run is None else self._names.replies_for(run)
         self._courier.declare(queue)
         end = self._clock() + timeout
-        while self._clock() < end:
-            for message in self._courier.receive(queue, 16, min(_POLL_SECONDS, timeout)):
-                yield from replies_in(message)
-                self._courier.settle([message])
-                end = self._clock() + timeout
+        while True:
+            messages = self._courier.receive(queue, 16, max(0.0, min(_POLL_SECONDS, end - self._clock())))
+            here = self._courier.connections
+            try:
+                while messages and here == self._courier.connections:
+                    yield from replies_in(messages[0])
+                    self._courier.settle([messages.pop(0)])
+                    end = self._clock() + timeout
+            finally:
+                self._courier.release(messages)
+            if self._clock() >= end:
+                return
 
-    def _map(self, feed: "Feed", reply_timeout: float) -> Iterator[Reply]:
-        window, ready = Window(), deque[Reply]()
-        more, heard = True, self._clock()
-        self._courier.resend = lambda: self._send_again(window)
+    def _map(self, feed: Feed, window: Window, in_flight: int, reply_timeout: float) -> Iterator[Reply]:
+        self._windows.append(window)
+        heard = self._clock()
         try:
-            while more or window.requests or ready:
-                more = more and self._send(window, ready, feed)
-                while ready:
-                    yield ready.popleft()
+            while True:
+                self._send(feed, window, in_flight)
+                for reply in window.take():
+                    yield reply
                     heard = self._clock()
+                if feed.ended and not window.requests:
+                    return
                 if window.requests:
-                    ready.extend(self._replies(window, _POLL_SECONDS))
-                if not ready:
+                    self._listen(_POLL_SECONDS)
+                if not window.has_landed:
                     self._on_idle()
                 if self._clock() - heard > reply_timeout:
-                    self._send_again(window)
+                    self._dispatch(window.unanswered())
                     heard = self._clock()
         finally:
-            self._courier.resend = lambda: None  # an abandoned map has nothing more to ask
+            self._windows.remove(window)  # an abandoned map has nothing more to ask
 
-    def _send(self, window: Window, ready: deque[Reply], feed: "Feed") -> bool:
-        """Fill the window; False when the input is at its end."""
-        while feed.has_room(window) and len(ready) < feed.in_flight:
-            pack, more = self._fill(feed, ready)
-            self._dispatch(window, pack)
-            if not more:
-                return False
-        return True
+    def _send(self, feed: Feed, window: Window, in_flight: int) -> None:
+        """Read and send as far as `in_flight` allows, whole packs if possible."""
+        while not feed.ended:
+            room = in_flight - (feed.taken - window.taken)
+            if room < feed.pack and window.requests:
+                return
+            pack, refused = feed.fill(max(0, room))
+            if refused is not None:
+                window.land(refused)
+            if pack.lines:
+                self._dispatch([pack])
+                window.sent(pack)
+            elif refused is None:
+                return
 
-    def _fill(self, feed: "Feed", ready: deque[Reply]) -> tuple[Pack, bool]:
-        pack = Pack()
-        while len(pack.lines) < feed.pack and pack.size < PACK_MAX_BYTES and len(ready) < feed.in_flight:
-            index, payload = next(feed.items, (-1, None))
-            if index < 0:
-                return pack, False
-            try:
-                pack.add(request_line(payload, feed.fields, feed.whole), index)
-            except InvalidRequest as error:
-                ready.append(refusal(error, index))
-        return pack, True
-
-    def _dispatch(self, window: Window, pack: Pack) -> None:
-        if pack.lines:
-            message = pack.message(self._own_inbox(), time.time())
-            self._courier.send(self._names.requests, [message])
-            window.sent(pack)
-
-    def _send_again(self, window: Window) -> None:
+    def _dispatch(self, packs: Sequence[Pack]) -> None:
         inbox = self._own_inbox()
-        messages = [pack.message(inbox, time.time()) for pack in window.unanswered()]
-        if messages:
-            self._courier.send(self._names.requests, messages)
+        if packs:
+            self._courier.send(self._names.requests, [pack.message(inbox, time.time()) for pack in packs])
+        for pack in packs:
+            pack.connection = self._courier.connections
+
+    def _post(self, pack: Pack, reply_to: str | None) -> int:
+        if pack.lines:
+            self._courier.send(self._names.requests, [pack.message(reply_to, time.time())])
+        return len(pack.lines)
+
+    def _first(self, window: Window, end: float, timeout: float) -> Reply:
+        while True:
+            for reply in window.take():
+                return reply
+            left = end - self._clock()
+            if left <= 0:
+                raise TimeoutError(
+                    f"no reply within {timeout:g} s; is a worker running? (python -m worker run) "
+                    f"Does it read {self._names.requests} of the same broker?"
+                )
+            self._listen(min(_POLL_SECONDS, left))
 
     def _own_inbox(self) -> str:
         if self._inbox is None:
@@ -227,14 +234,24 @@ class Producer:
             self._courier.own(self._inbox)
         return self._inbox
 
-    def _replies(self, window: Window, timeout: float) -> list[Reply]:
+    def _listen(self, timeout: float) -> None:
+        """Land what comes, in whichever window waits for it."""
+        here = self._courier.connections
+        packs = [pack for window in self._windows for pack in window.unanswered()]
+        self._dispatch([pack for pack in packs if pack.connection != here])
         messages = self._courier.receive(self._own_inbox(), 64, timeout)
-        found: list[Reply] = []
         for message in messages:
-            try:
-                found += window.answered(message)
-            except BadReply:
-                continue  # not from a worker of this contract; the request is still unanswered
+            for window in self._windows:
+                try:
+                    window.answered(message)
+                except BadReply:
+                    continue  # not from a worker of this contract; the request is still unanswered
         if messages:
             self._courier.settle(messages)
-        return found
+
+
+def _waiting_fields(model: str | None, directives: dict[str, Any]) -> dict[str, Any]:
+    fields = common_fields(model, directives)
+    if fields.get("reply") is False:
+        raise InvalidRequest("reply is false, and this waits for replies; leave it out, or use enqueue")
+    return fields

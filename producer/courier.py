@@ -1,19 +1,28 @@
 """Sends and receives for a producer, and comes back after the broker was away."""
 
+import contextlib
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 from broker.base import Broker, BrokerLost, BrokerUnreachable, Message, Settlement
 
 _BACKOFF_SECONDS = (0.1, 5.0)
 
 
-class Courier:
-    """A broker that reconnects with full-jitter back-off, for `reconnect_seconds` at most.
+class Trouble(NamedTuple):
+    """Since when a verb fails, and how often it was tried since."""
 
-    `on_wait` is told of each failed try. `resend` is called after every new connection: a request or its
-    reply may have been lost with the old one.
+    since: float
+    tries: int
+
+
+class Courier:
+    """A broker that is tried again with full-jitter back-off, for `reconnect_seconds` at most.
+
+    `on_wait` is told of each failed try. `connections` counts them: whoever has something in flight sends it
+    again when the count has moved, since a request or its reply may have been lost with the old connection.
     """
 
     def __init__(
@@ -29,75 +38,101 @@ class Courier:
         self._clock, self._sleep, self._on_wait = clock, sleep, on_wait
         self._connected = False
         self._owned: list[str] = []
-        self.resend: Callable[[], None] = lambda: None
+        self._give_up_at: float | None = None
+        self._troubles: dict[str, Trouble] = {}
+        self.connections = 0
+
+    @contextlib.contextmanager
+    def until(self, give_up_at: float) -> Iterator[None]:
+        """Meanwhile nothing is tried again after `give_up_at` on the clock."""
+        self._give_up_at = give_up_at
+        try:
+            yield
+        finally:
+            self._give_up_at = None
 
     def connect(self, *, retry: bool = True) -> None:
         """Connect unless connected. Raises BrokerUnreachable, at once without `retry`."""
-        if self._connected:
-            return
-        end = self._clock() + (self._reconnect_seconds if retry else 0)
-        pause, longest = _BACKOFF_SECONDS
-        while True:
-            try:
-                self._broker.connect()
-                for queue in self._owned:
-                    self._broker.own(queue)
-            except (BrokerUnreachable, BrokerLost) as error:
-                if self._clock() >= end:
-                    raise BrokerUnreachable(str(error)) from error
-                if self._on_wait is not None:
-                    self._on_wait(error)
-                self._sleep(random.uniform(0, pause))  # noqa: S311 - spreads load, guards nothing
-                pause = min(2 * pause, longest)
-            else:
-                self._connected = True
-                return
+        self._again("connect", lambda: None, retry=retry)
 
     def own(self, queue: str) -> None:
         """Have a private reply queue from now on, also after a reconnect."""
         self._owned.append(queue)
-        self._again(lambda: self._broker.own(queue))
+        self._again("own", lambda: self._broker.own(queue))
 
     def declare(self, queue: str) -> None:
         """Make sure that a reply queue for many exists."""
-        self._again(lambda: self._broker.declare(queue))
+        self._again("declare", lambda: self._broker.declare(queue))
 
     def send(self, queue: str, messages: Sequence[Message]) -> None:
         """Send, confirmed. What a lost connection leaves in doubt is sent again: a hit for the worker."""
-        self._again(lambda: self._broker.send(queue, messages))
+        self._again("send", lambda: self._broker.send(queue, messages))
 
     def receive(self, queue: str, most: int, timeout: float) -> list[Message]:
         """At most so many messages; none where the connection was lost meanwhile."""
         try:
-            self._broker.keep_alive()
-            return self._broker.receive({queue: most}, timeout)
-        except BrokerLost:
             self._come_back()
+            self._broker.keep_alive()
+            messages = self._broker.receive({queue: most}, timeout)
+        except (BrokerLost, BrokerUnreachable) as error:
+            self._failed("receive", error)
             return []
+        self._recovered("receive")
+        return messages
 
     def settle(self, messages: Sequence[Message]) -> None:
-        """Acknowledge."""
+        """Acknowledge. What a lost connection leaves in doubt comes once more."""
         try:
             self._broker.commit([Settlement(message, ()) for message in messages])
-        except BrokerLost:
-            self._come_back()
+        except BrokerLost as error:
+            self._failed("settle", error)
+        else:
+            self._recovered("settle")
+
+    def release(self, messages: Sequence[Message]) -> None:
+        """Give back what was received and not wanted; a broker that is away does that by itself."""
+        with contextlib.suppress(BrokerLost):
+            self._broker.release(messages)
 
     def close(self) -> None:
         """Leave."""
         self._broker.close()
         self._connected = False
 
-    def _again(self, step: Callable[[], None]) -> None:
-        self.connect()
+    def _again(self, verb: str, step: Callable[[], None], *, retry: bool = True) -> None:
         while True:
             try:
-                step()
-            except BrokerLost:
                 self._come_back()
+                step()
+            except (BrokerLost, BrokerUnreachable) as error:
+                self._failed(verb, error, retry=retry)
             else:
-                return
+                return self._recovered(verb)
 
     def _come_back(self) -> None:
+        if self._connected:
+            return
+        self._broker.connect()
+        for queue in self._owned:
+            self._broker.own(queue)
+        self._connected = True
+        self.connections += 1
+
+    def _recovered(self, verb: str) -> None:
+        # By verb, and not when a connection was made: a server that takes connections and drops every receive
+        # must end in BrokerUnreachable too, and must not be asked without a pause.
+        self._troubles.pop(verb, None)
+
+    def _failed(self, verb: str, error: Exception, *, retry: bool = True) -> None:
         self._connected = False
-        self.connect()
-        self.resend()
+        now = self._clock()
+        since, tries = self._troubles.get(verb, Trouble(now, 0))
+        end = since + self._reconnect_seconds
+        if not retry or now >= min(end, end if self._give_up_at is None else self._give_up_at):
+            self._troubles.clear()  # the next verb starts afresh
+            raise BrokerUnreachable(str(error)) from error
+        if self._on_wait is not None:
+            self._on_wait(error)
+        self._troubles[verb] = Trouble(since, tries + 1)
+        first, longest = _BACKOFF_SECONDS
+        self._sleep(random.uniform(0, min(longest, first * 2 ** min(tries, 16))))  # noqa: S311 - spreads load

@@ -1,5 +1,6 @@
 """JSON lines in, JSON lines out. The final name appears only when every row has its reply."""
 
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,26 +9,20 @@ from typing import BinaryIO
 
 import orjson
 
-from wire.errors import ErrorKind, Failure, Outcome
+from producer.lines import parse
+from wire.errors import InvalidRequest
 from wire.reply import Reply
 
 
-class BadLine:
-    """A line of the input that is not JSON. `number` counts from 1."""
+class BadLine(str):
+    """What is wrong with a line of the input, with its number from 1."""
 
-    def __init__(self, number: int, said: str) -> None:
-        self.number, self.said = number, said
-
-    def reply(self, index: int) -> Reply:
-        """What stands in the output for it."""
-        message = f"line {self.number} is not JSON: {self.said}"
-        failure = Failure(ErrorKind.INVALID_REQUEST, message).as_dict()
-        return Reply(None, "error", None, failure, Outcome.INVALID.value, None, None, None, None, None, index)
+    __slots__ = ()
 
 
 def count_lines(path: str) -> int | None:
-    """How many rows a file has; None for standard input. Raises OSError."""
-    if path == "-":
+    """How many rows a file has; None where counting would use them up (`-`, a pipe). Raises OSError."""
+    if path == "-" or not Path(path).is_file():
         return None
     with Path(path).open("rb") as file:
         return sum(1 for line in file if line.strip())
@@ -50,18 +45,34 @@ def _values(file: BinaryIO) -> Iterator[object]:
         if not line.strip():
             continue
         try:
-            yield orjson.loads(line)
-        except orjson.JSONDecodeError as error:
-            yield BadLine(number, str(error))
+            yield parse(line, f"line {number}")
+        except InvalidRequest as error:
+            yield BadLine(error)
 
 
 class Output:
-    """Writes replies to OUT.partial, which `finish` gives its final name; `-` is standard output."""
+    """Writes replies to OUT.partial, which `finish` gives its final name.
 
-    def __init__(self, path: str) -> None:
-        self._final = None if path == "-" else Path(path)
-        self.partial = None if self._final is None else self._final.with_name(f"{self._final.name}.partial")
-        self._file: BinaryIO = sys.stdout.buffer if self.partial is None else self.partial.open("wb")
+    `-` is standard output; what is no regular file (a pipe, /dev/null) is written to directly; of a link, the
+    file that it names is replaced. With `go_on`,
+    rows that an earlier run left in OUT.partial stay, and each row is out of this process when `write`
+    returns: for replies that are gone from the queue once they are acknowledged. `left` counts such rows.
+    """
+
+    def __init__(self, path: str, *, go_on: bool = False) -> None:
+        final = Path(path)
+        if final.is_dir():
+            raise IsADirectoryError(f"{path} is a directory; expected the name of a file, or -")
+        direct = path == "-" or (final.exists() and not final.is_file())
+        # Never rename over a link or a device: as root that takes /dev/stdout from the whole machine.
+        self._final = None if direct else final.resolve() if final.is_symlink() else final
+        self.partial = self._final and self._final.with_name(f"{self._final.name}.partial")
+        self._go_on, self.left, self._rows = go_on, 0, 0
+        if self.partial is not None:
+            self._file: BinaryIO = self.partial.open("a+b" if go_on else "wb")
+            self.left = _mend(self._file) if go_on else 0
+        else:
+            self._file = sys.stdout.buffer if path == "-" else final.open("wb")
 
     def __enter__(self) -> "Output":
         return self
@@ -69,17 +80,34 @@ class Output:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self.partial is not None:
+        if self._file is not sys.stdout.buffer:
             self._file.close()
+        if kind is not None and self.partial is not None and not self._rows + self.left:
+            self.partial.unlink(missing_ok=True)
 
     def write(self, reply: Reply) -> None:
         """One row."""
         row = {"index": reply.index, **reply.as_dict()} if reply.index >= 0 else reply.as_dict()
         self._file.write(orjson.dumps(row) + b"\n")
+        self._rows += 1
+        if self._go_on:
+            self._file.flush()
 
     def finish(self) -> None:
         """Everything is there: give the file its name."""
         self._file.flush()
         if self.partial is not None and self._final is not None:
+            os.fsync(self._file.fileno())
             self._file.close()
             self.partial.replace(self._final)
+
+
+def _mend(file: BinaryIO) -> int:
+    """Cut off a row that was not written to its end; how many rows are left."""
+    file.seek(0)
+    rows = whole = 0
+    for line in file:
+        if line.endswith(b"\n"):
+            rows, whole = rows + 1, whole + len(line)
+    file.truncate(whole)
+    return rows

@@ -1,12 +1,27 @@
 """Between Python values and the lines of a message, on the producer's side."""
 
+import re
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
+
+import orjson
 
 from broker.base import Message
 from wire.errors import ErrorKind, Failure, InvalidRequest, Outcome
 from wire.message import encode_request
 from wire.reply import BadReply, Reply
+from wire.values import refuse_large_integers
+
+# The shortest integer beyond 64 bits is -2^63 - 1.
+_LONG_INTEGER = re.compile(rb"[0-9]{19}")
+_NOBODY_WAITS = "reply is false, and this waits for replies; leave it out, or use enqueue"
+
+
+class Line(NamedTuple):
+    """A request as it is sent, and the `id` it names itself."""
+
+    text: bytes
+    id: str | None
 
 
 def common_fields(model: str | None, directives: dict[str, Any]) -> dict[str, Any]:
@@ -18,30 +33,41 @@ def common_fields(model: str | None, directives: dict[str, Any]) -> dict[str, An
     return fields
 
 
-def request_line(payload: Any, fields: dict[str, Any], whole: bool) -> bytes:
-    """One payload as a request's line; with `whole`, it is a request already. Raises InvalidRequest."""
-    if not whole:
-        return encode_request({"payload": payload, **fields})
-    if not isinstance(payload, dict):
+def request_line(payload: Any, fields: dict[str, Any], *, whole: bool, waits: bool) -> Line:
+    """One payload as a request's line; with `whole`, it is a request already.
+
+    Raises InvalidRequest, where somebody `waits` also for a request that wants no reply.
+    """
+    if whole and not isinstance(payload, dict):
         raise InvalidRequest(f"request is {type(payload).__name__}; expected an object with a payload")
-    return encode_request({**fields, **payload})
+    request = {**fields, **payload} if whole else {"payload": payload, **fields}
+    text = encode_request(request)
+    if waits and request.get("reply") is False:
+        raise InvalidRequest(_NOBODY_WAITS)
+    return Line(text, request.get("id"))
 
 
-def refusal(error: InvalidRequest, index: int) -> Reply:
+def parse(text: bytes, where: str) -> Any:
+    """The value of a JSON text. Raises InvalidRequest that says `where`, also for an integer beyond 64 bits.
+
+    orjson alone would read such an integer as a float, and a wrong payload would be sent.
+    """
+    try:
+        value = orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        raise InvalidRequest(f"{where} is not JSON: {error}") from None
+    if _LONG_INTEGER.search(text):
+        try:
+            refuse_large_integers(text, orjson.dumps(value))
+        except InvalidRequest as error:
+            raise InvalidRequest(f"{where}: {error}") from None
+    return value
+
+
+def refusal(message: str, index: int) -> Reply:
     """The reply to a payload that cannot be sent."""
-    failure = Failure(ErrorKind.INVALID_REQUEST, str(error)).as_dict()
+    failure = Failure(ErrorKind.INVALID_REQUEST, message).as_dict()
     return Reply(None, "error", None, failure, Outcome.INVALID.value, None, None, None, None, None, index)
-
-
-def in_order(replies: Iterator[Reply]) -> Iterator[Reply]:
-    """Replies by index, those that came too early held back."""
-    waiting: dict[int, Reply] = {}
-    following = 0
-    for reply in replies:
-        waiting[reply.index] = reply
-        while following in waiting:
-            yield waiting.pop(following)
-            following += 1
 
 
 def replies_in(message: Message) -> Iterator[Reply]:

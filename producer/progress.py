@@ -1,5 +1,7 @@
 """What a person sees of a run, on stderr: a bar on a terminal, a line every ten seconds elsewhere."""
 
+import os
+import re
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -10,6 +12,9 @@ from wire.reply import Reply
 _LINE_SECONDS = 10.0
 _SILENCE_SECONDS = 5.0
 _ERRORS_SHOWN = 5
+_GROUPS_MAX = 1000
+_OTHERS = ("", "others")
+_NUMBER = re.compile(r"\d+")
 
 
 class Tally:
@@ -20,6 +25,7 @@ class Tally:
         self.begun = clock()
         self.outcomes: Counter[str] = Counter()
         self.errors: Counter[tuple[str, str]] = Counter()
+        self._examples: dict[tuple[str, str], str] = {}
         self.failed = 0
 
     @property
@@ -35,9 +41,30 @@ class Tally:
     def add(self, reply: Reply) -> None:
         """One more reply."""
         self.outcomes[reply.outcome] += 1
-        if reply.error is not None:
+        if not reply.ok:
             self.failed += 1
-            self.errors[str(reply.error.get("kind")), str(reply.error.get("message"))[:120]] += 1
+            self._add_error(reply.error if isinstance(reply.error, dict) else {})
+
+    def errors_shown(self) -> list[str]:
+        """The errors, alike ones together, most common first, in a few lines."""
+        lines: list[str] = []
+        for group, count in self.errors.most_common(_ERRORS_SHOWN):
+            such_as = "such as " if count > 1 and _NUMBER.search(self._examples[group]) else ""
+            lines.append(f"Errors   {count:,} {group[0]}: {such_as}{self._examples[group]}")
+        if len(self.errors) > _ERRORS_SHOWN:
+            shown = sum(count for _, count in self.errors.most_common(_ERRORS_SHOWN))
+            lines.append(f"         and {self.failed - shown:,} of other kinds, in the output")
+        return lines
+
+    def _add_error(self, error: dict[str, Any]) -> None:
+        # Line numbers, ports and durations would make a group of each error. The bound is for messages that
+        # differ in other ways: a run of millions must not keep millions of texts.
+        message = str(error.get("message"))[:120]
+        group = (str(error.get("kind")), _NUMBER.sub("0", message))
+        if group not in self.errors and len(self.errors) >= _GROUPS_MAX:
+            group = _OTHERS
+        self.errors[group] += 1
+        self._examples.setdefault(group, message)
 
     def hit_ratio(self) -> float:
         """Hits of all rows."""
@@ -54,10 +81,7 @@ class Tally:
         """What came of the rows, in lines: counts add up to the rows."""
         parts = " · ".join(f"{count:,} {outcome}" for outcome, count in self.outcomes.most_common())
         lines = [f"Answers  {parts or '0'} = {self.rows:,} rows   hit {self.hit_ratio():.2%}"]
-        for (kind, message), count in self.errors.most_common(_ERRORS_SHOWN):
-            lines.append(f"Errors   {count:,} {kind}: {message}")
-        if len(self.errors) > _ERRORS_SHOWN:
-            lines.append(f"         and {len(self.errors) - _ERRORS_SHOWN} other errors, in the output")
+        lines += self.errors_shown()
         lines.append(f"Time     {self.seconds:.1f} s, {self.rows / self.seconds:,.0f} rows/s")
         if self.rows and self.outcomes["hit"] == self.rows:
             lines.append(">>> TOTAL RECALL: every row was remembered")
@@ -76,7 +100,8 @@ class Progress:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._stream, self._tally, self._total, self._clock = stream, tally, total, clock
-        self._form = ("bar" if stream.isatty() else "lines") if form == "auto" else form
+        animates = stream.isatty() and os.environ.get("TERM") != "dumb"
+        self._form = ("bar" if animates else "lines") if form == "auto" else form
         self._next_line = clock() + _LINE_SECONDS
         self._silent_until: float | None = clock() + _SILENCE_SECONDS
         self._bar: Any = _bar(stream, total) if self._form == "bar" else None

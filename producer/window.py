@@ -6,7 +6,8 @@ duplicates (at least once is the promise) and strangers are dropped.
 
 import re
 import uuid
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from broker.base import JSON, NDJSON, Message
@@ -18,18 +19,28 @@ PACK_MAX_BYTES = 1 << 20
 
 @dataclass(slots=True)
 class Pack:
-    """Requests that travel in one message, and where in the input they stand."""
+    """Requests that travel in one message, and where in the input they stand.
+
+    `connection` is the one it was last sent on.
+    """
 
     lines: list[bytes] = field(default_factory=list)
     indexes: list[int] = field(default_factory=list)
+    ids: list[str | None] = field(default_factory=list)
     size: int = 0
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
     parts: dict[int, bytes] = field(default_factory=dict)
+    connection: int = 0
 
-    def add(self, line: bytes, index: int) -> None:
-        """One more request."""
+    def fits(self, line: bytes) -> bool:
+        """Whether one more may travel along. A large one goes alone: it would have its neighbours refused."""
+        return not self.lines or self.size + len(line) < PACK_MAX_BYTES
+
+    def add(self, line: bytes, index: int, request_id: str | None = None) -> None:
+        """One more request. `request_id` is the one it names itself."""
         self.lines.append(line)
         self.indexes.append(index)
+        self.ids.append(request_id)
         self.size += len(line) + 1
 
     def message(self, reply_to: str | None, enqueued_at: float) -> Message:
@@ -43,61 +54,88 @@ class Pack:
             {"enqueued_at": enqueued_at},
         )
 
+    def is_reply_at(self, position: int, reply: Reply) -> bool:
+        """Whether the id of `reply` is that of the request at `position`, or of the message."""
+        own = self.ids[position] or (self.id if len(self.lines) == 1 else f"{self.id}.{position}")
+        return reply.id in (None, own, self.id)
+
 
 class Window:
-    """The packs that are sent and not yet answered."""
+    """The packs that are sent and not yet answered, and the replies that landed and were not taken yet.
 
-    def __init__(self) -> None:
+    `taken` counts the replies that were; with `ordered` they are taken by index, without a gap.
+    """
+
+    def __init__(self, *, ordered: bool = False) -> None:
         self._packs: dict[str, Pack] = {}
-        self.requests = 0
+        self._landed: deque[Reply] = deque()
+        self._early: dict[int, Reply] = {}
+        self._ordered = ordered
+        self.requests = self.taken = 0
 
     def sent(self, pack: Pack) -> None:
         """`pack` is on its way."""
         self._packs[pack.id] = pack
         self.requests += len(pack.lines)
 
-    @property
-    def reach(self) -> int:
-        """How many places of the input lie from the oldest unanswered request to the newest."""
-        if not self._packs:
-            return 0
-        return (
-            next(reversed(self._packs.values())).indexes[-1] - next(iter(self._packs.values())).indexes[0] + 1
-        )
-
     def unanswered(self) -> list[Pack]:
         """What would have to be sent again."""
         return list(self._packs.values())
 
-    def answered(self, message: Message) -> list[Reply]:
-        """The replies that `message` completes: none for a duplicate, a stranger's, one part of many.
+    def land(self, *replies: Reply) -> None:
+        """Replies that may be taken."""
+        self._landed.extend(replies)
 
-        Raises BadReply where it breaks the contract.
+    @property
+    def has_landed(self) -> bool:
+        """Whether something came since the last `take`."""
+        return bool(self._landed)
+
+    def take(self) -> Iterator[Reply]:
+        """What has landed, as far as the order allows."""
+        while self._landed:
+            reply = self._landed.popleft()
+            if not self._ordered:
+                self.taken += 1
+                yield reply
+                continue
+            self._early[reply.index] = reply
+            while (following := self._early.pop(self.taken, None)) is not None:
+                self.taken += 1
+                yield following
+
+    def answered(self, message: Message) -> None:
+        """Land the replies that `message` completes: none for a duplicate, a stranger's, one part of many.
+
+        Raises BadReply where it breaks the contract; its requests are then still unanswered.
         """
         pack = self._packs.get(message.correlation_id or "")
         if pack is None:
-            return []
+            return
         body = _assembled(pack, message)
         if body is None:
-            return []
+            return
         lines = body.removesuffix(b"\n").split(b"\n")
-        if len(lines) != len(pack.lines):
-            return self._refused(pack, lines)
-        replies = [Reply.decode(line, index) for line, index in zip(lines, pack.indexes, strict=True)]
-        self._done(pack)
-        return replies
-
-    def _refused(self, pack: Pack, lines: Sequence[bytes]) -> list[Reply]:
-        """A message that was refused as a whole is answered once: that answer is every request's."""
-        if len(lines) != 1:
-            raise BadReply(f"{len(lines)} replies to {len(pack.lines)} requests")
-        replies = [Reply.decode(lines[0], index) for index in pack.indexes]
-        self._done(pack)
-        return replies
-
-    def _done(self, pack: Pack) -> None:
+        self.land(*(_whole(pack, lines) if len(lines) != len(pack.lines) else _joined(pack, lines)))
         del self._packs[pack.id]
         self.requests -= len(pack.lines)
+
+
+def _joined(pack: Pack, lines: Sequence[bytes]) -> list[Reply]:
+    replies = [Reply.decode(line, index) for line, index in zip(lines, pack.indexes, strict=True)]
+    for position, reply in enumerate(replies):
+        # Parts of two answers to one message (it was sent again) may be cut at different places and still
+        # have the right number of lines between them. Nothing but the ids would show it.
+        if not pack.is_reply_at(position, reply):
+            raise BadReply(f"the reply to request {position} of {pack.id} has the id {reply.id!r}")
+    return replies
+
+
+def _whole(pack: Pack, lines: Sequence[bytes]) -> list[Reply]:
+    """A message that was refused as a whole is answered once: that answer is every request's."""
+    if len(lines) == 1 and not Reply.decode(lines[0]).ok:
+        return [Reply.decode(lines[0], index) for index in pack.indexes]
+    raise BadReply(f"{len(lines)} replies to {len(pack.lines)} requests")
 
 
 def _assembled(pack: Pack, message: Message) -> bytes | None:
@@ -105,9 +143,9 @@ def _assembled(pack: Pack, message: Message) -> bytes | None:
     if header is None:
         return message.body
     match = _PART.fullmatch(header) if isinstance(header, str) else None
-    if match is None:
+    number, count = (int(match[1]), int(match[2])) if match is not None else (0, 0)
+    if not 1 <= number <= count:
         raise BadReply(f"part header {header!r} is not i/n")
-    number, count = int(match[1]), int(match[2])
     pack.parts[number] = message.body
     if any(n not in pack.parts for n in range(1, count + 1)):
         return None

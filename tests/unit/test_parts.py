@@ -4,8 +4,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broker.base import NDJSON, Message
-from producer.window import Pack, Window
 from wire.errors import ErrorKind, Failure, Outcome, cut
 from wire.names import Names
 from wire.reply import BadReply, Provenance, Reply, encode_failure, encode_result, pack_replies
@@ -213,45 +211,6 @@ def test_json_results_are_one_line_and_keep_large_integers() -> None:
     """A newline in a result would break a packed reply; an integer must not become a float."""
     assert result_from_json(b'{\n "a" : 1 }', 1000) == b'{"a":1}'
     assert result_from_json(b'{"a":18446744073709551617}', 1000) == b'{"a":18446744073709551617}'
-
-
-def reply_line(n: int) -> bytes:
-    return encode_result(str(n), b"%d" % n, Provenance(Outcome.MISS))
-
-
-@given(st.lists(st.integers(1, 5), min_size=1, max_size=8), st.randoms(use_true_random=False))
-def test_replies_are_joined_whatever_order_and_however_often_they_come(
-    sizes: list[int], random: object
-) -> None:
-    """Shuffled, duplicated and in parts: each index exactly once, with its own result."""
-    window, packs, messages, index = Window(), list[Pack](), list[Message](), 0
-    for size in sizes:
-        pack = Pack()
-        for _ in range(size):
-            pack.add(b"{}", index)
-            index += 1
-        window.sent(pack)
-        packs.append(pack)
-    for pack in packs:
-        lines = [reply_line(n) for n in pack.indexes]
-        headers = [f"{n}/{len(lines)}" for n in range(1, len(lines) + 1)]
-        for line, header in zip(lines, headers, strict=True):
-            messages.append(Message(line + b"\n", NDJSON, pack.id, headers={"part": header}))
-    messages += [*messages, Message(b"{}", correlation_id="stranger")]
-    random.shuffle(messages)  # type: ignore[attr-defined]
-    replies = [reply for message in messages for reply in window.answered(message)]
-    assert sorted((reply.index, reply.result) for reply in replies) == [(n, n) for n in range(index)]
-    assert (window.requests, window.reach) == (0, 0)
-
-
-def test_a_refusal_of_the_whole_message_answers_every_request() -> None:
-    """One reply, several requests: none may wait for ever."""
-    window, pack = Window(), Pack()
-    pack.add(b"{}", 0)
-    pack.add(b"{}", 1)
-    window.sent(pack)
-    line = encode_failure(None, Failure(ErrorKind.INVALID_REQUEST, "too large"), Provenance(Outcome.INVALID))
-    assert [reply.index for reply in window.answered(Message(line, correlation_id=pack.id))] == [0, 1]
 
 
 def test_every_error_kind_and_outcome_is_mapped() -> None:

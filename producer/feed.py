@@ -1,0 +1,63 @@
+"""The input, read as far as it may be and cut into packs."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from producer.lines import Line, refusal, request_line
+from producer.window import Pack
+from wire.errors import InvalidRequest
+from wire.reply import Reply
+
+
+class Feed:
+    """Reads `payloads` only when a pack is asked for.
+
+    `fields` go into every request; with `whole` each payload is a request already; `waits` says that a
+    request which wants no reply is refused. `taken` counts the payloads that were read.
+    """
+
+    def __init__(
+        self, payloads: Iterable[Any], fields: dict[str, Any], *, pack: int, whole: bool, waits: bool
+    ) -> None:
+        self._payloads, self._fields, self._whole, self._waits = iter(payloads), fields, whole, waits
+        self._held: tuple[Line, int] | None = None
+        self._at_end = False
+        self.pack, self.taken = pack, 0
+
+    @property
+    def ended(self) -> bool:
+        """Whether there is nothing more to send."""
+        return self._at_end and self._held is None
+
+    def fill(self, most: int) -> tuple[Pack, Reply | None]:
+        """The next pack, of at most `most` payloads read, and the refusal of the payload that ended it.
+
+        Nothing that stands behind a refused payload is read.
+        """
+        pack, end = Pack(), self.taken + most
+        while len(pack.lines) < self.pack:
+            if self._held is None and self.taken < end:
+                refused = self._read()
+                if refused is not None:
+                    return pack, refused
+            if self._held is None or not pack.fits(self._held[0].text):
+                break
+            line, index = self._held
+            pack.add(line.text, index, line.id)
+            self._held = None
+        return pack, None
+
+    def _read(self) -> Reply | None:
+        """Take one payload into `_held`, where there is one more; or its refusal."""
+        try:
+            payload = next(self._payloads)
+        except StopIteration:
+            self._at_end = True
+            return None
+        index, self.taken = self.taken, self.taken + 1
+        try:
+            line = request_line(payload, self._fields, whole=self._whole, waits=self._waits)
+        except InvalidRequest as error:
+            return refusal(str(error), index)
+        self._held = (line, index)
+        return None
