@@ -8,19 +8,21 @@ One thread owns a broker object; only `wake` may be called from others.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 JSON = "application/json"
 NDJSON = "application/x-ndjson"
+WHOLE = -1  # a position that means all of a message
 
 
 @dataclass(slots=True)
 class Message:
     """What the broker carries.
 
-    A received one also says from which queue, how often it has been delivered (1 the first time), and, where
-    its envelope could not be read, the `problem`; `body` then holds what came, verbatim. `token` is the
-    broker's own handle and belongs to it alone.
+    A received one also says from which queue, how often it has been delivered (1 the first time), which
+    positions are `blamed` (their requests ran alone when a worker died), and, where its envelope could not be
+    read, the `problem`; `body` then holds what came, verbatim. `token` is the broker's own handle and belongs
+    to it alone.
     """
 
     body: bytes
@@ -30,6 +32,7 @@ class Message:
     headers: dict[str, Any] = field(default_factory=dict)
     queue: str = ""
     deliveries: int = 1
+    blamed: frozenset[int] = frozenset()
     problem: str | None = None
     token: Any = None
 
@@ -60,6 +63,20 @@ class Committed(NamedTuple):
     undeliverable: Sequence[Outgoing]
 
 
+@dataclass(frozen=True, slots=True)
+class BrokerOptions:
+    """How a broker's user lives with it.
+
+    `lease_seconds`: how long it may be silent before others take what it holds. `durability`: `normal`, or
+    `strict` where a confirmation means that it is on disk. `reaps`: whether it looks after the dead, as
+    workers do.
+    """
+
+    lease_seconds: float = 30.0
+    durability: Literal["normal", "strict"] = "normal"
+    reaps: bool = False
+
+
 class Broker(Protocol):
     """One connection to the queues of one prefix."""
 
@@ -80,7 +97,8 @@ class Broker(Protocol):
         """At most so many messages from each queue, in the order given.
 
         Takes what is there and never waits to fill; waits up to `timeout` seconds for the first, less when
-        `wake` is called. Raises BrokerLost.
+        `wake` is called. A queue that is not named is not consumed from: what was fetched from it ahead of
+        time goes back (one with a credit of 0 keeps it). Raises BrokerLost.
         """
 
     def commit(self, settlements: Sequence[Settlement]) -> Committed:
@@ -91,6 +109,14 @@ class Broker(Protocol):
 
     def release(self, messages: Sequence[Message]) -> None:
         """Give messages back to the front of their queues, for anybody. Raises BrokerLost."""
+
+    def blame(self, message: Message, position: int) -> None:
+        """Say, before the request at `position` (or WHOLE) runs with nothing else in this process, that a
+        death from now on is its doing: it is then in `blamed` at the next delivery.
+
+        A later call for the same message replaces an earlier one; commit and release take it back.
+        Raises BrokerLost.
+        """
 
     def keep_alive(self) -> None:
         """Called on every turn of the loop: heartbeats, leases. Raises BrokerLost."""

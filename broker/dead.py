@@ -1,6 +1,8 @@
 """Dead letters: what nobody could be answered for, set aside for a person."""
 
-from broker.base import Message
+from dataclasses import replace
+
+from broker.base import Message, Outgoing
 
 UNDECODABLE = "undecodable"
 UNDELIVERABLE = "undeliverable"
@@ -25,3 +27,8 @@ def dead_letter(message: Message, reason: str, now: float, detail: str = "") -> 
         "original": original,
     }
     return Message(message.body, message.content_type, message.correlation_id, headers=headers)
+
+
+def undeliverable(outgoing: Outgoing, now: float, detail: str) -> Message:
+    """The dead letter of what no queue took."""
+    return dead_letter(replace(outgoing.message, queue=outgoing.queue), UNDELIVERABLE, now, detail)

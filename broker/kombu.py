@@ -23,7 +23,7 @@ from broker.base import (
     Settlement,
     Undeliverable,
 )
-from broker.dead import UNDELIVERABLE, dead_letter
+from broker.dead import undeliverable
 from broker.flavours import Flavour, flavour_of
 from wire.names import Names
 
@@ -110,17 +110,17 @@ class KombuBroker:
     def commit(self, settlements: Sequence[Settlement]) -> Committed:
         """See Broker."""
         settled: list[Settlement] = []
-        undeliverable: list[Outgoing] = []
+        not_taken: list[Outgoing] = []
         with self._lost():
             for settlement in settlements:
                 epoch, tag = settlement.message.token
                 if epoch != self._epoch:
                     continue
-                undeliverable += self._send_out(settlement.outgoing)
+                not_taken += self._send_out(settlement.outgoing)
                 self._receiving.basic_ack(tag)
                 self._held.pop(tag, None)
                 settled.append(settlement)
-        return Committed(settled, undeliverable)
+        return Committed(settled, not_taken)
 
     def release(self, messages: Sequence[Message]) -> None:
         """See Broker."""
@@ -130,6 +130,9 @@ class KombuBroker:
                 if epoch == self._epoch:
                     self._receiving.basic_reject(tag, requeue=True)
                     self._held.pop(tag, None)
+
+    def blame(self, message: Message, position: int) -> None:
+        """See Broker. Nothing: this broker never counts as far as the third delivery."""
 
     def keep_alive(self) -> None:
         """See Broker."""
@@ -207,7 +210,7 @@ class KombuBroker:
             try:
                 self._flavour.publish(self._sending, out.queue, out.message)
             except Undeliverable as error:
-                letter = dead_letter(out.message, UNDELIVERABLE, self._clock(), str(error))
+                letter = undeliverable(out, self._clock(), str(error))
                 self._flavour.publish(self._sending, self._names.dead, letter)
                 yield out
 

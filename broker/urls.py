@@ -3,7 +3,7 @@
 import re
 from urllib.parse import urlsplit, urlunsplit
 
-from broker.base import Broker, BrokerError
+from broker.base import Broker, BrokerError, BrokerOptions
 from broker.embedded import join
 from broker.kombu import KombuBroker
 from wire.names import Names
@@ -21,7 +21,7 @@ _SCHEMES = {
 }
 
 
-def open_broker(url: str, names: Names) -> Broker:
+def open_broker(url: str, names: Names, options: BrokerOptions | None = None) -> Broker:  # noqa: ARG001
     """The broker that `url` names, not connected yet.
 
     `embedded:` joins the shared server of this machine. Raises BrokerError for a URL that names none.

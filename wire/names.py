@@ -68,3 +68,31 @@ class Names:
     def generation(self, model: str) -> str:
         """The Redis key that holds a model's generation."""
         return f"{self.prefix}:generation:{quote(model, safe='')}"
+
+    @property
+    def leases(self) -> str:
+        """The Redis key of all leases: holder to deadline, in milliseconds of the server's clock."""
+        return f"{self.prefix}:leases"
+
+    def in_flight(self, holder: str) -> str:
+        """The Redis key of what a holder has received and not settled."""
+        return f"{self.prefix}:in-flight:{holder}"
+
+    @property
+    def deliveries(self) -> str:
+        """The Redis key that counts deliveries of what was in flight at a death."""
+        return f"{self.prefix}:deliveries"
+
+    @property
+    def owners(self) -> str:
+        """The Redis key of all private reply queues: queue to holder."""
+        return f"{self.prefix}:owners"
+
+    @property
+    def declared(self) -> str:
+        """The Redis key of all reply queues that stay."""
+        return f"{self.prefix}:reply-queues"
+
+    def blame(self, message: str) -> str:
+        """The queue of notes on a message that runs alone, where the broker has no better place for them."""
+        return f"{self.prefix}.blame.{message}"
