@@ -18,6 +18,8 @@ _SCHEMES = {
     "pyamqp": "pyamqp",
     "amqps": "pyamqp+ssl",
     "memory": "memory",
+    # kombu's own Redis transport, as safe as kombu makes it: to compare with, and for its stock consumers.
+    "kombu+redis": "redis",
 }
 
 

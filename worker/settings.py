@@ -26,6 +26,7 @@ BROKER_SCHEMES = (
     "pyamqp",
     "amqps",
     "memory",
+    "kombu+redis",
 )
 CACHE_SCHEMES = ("embedded", "redis", "rediss", "unix")
 
