@@ -16,7 +16,7 @@ from wire.errors import InvalidRequest
 from wire.key import Selection, canonical
 from wire.names import Names
 from wire.values import refuse_large_integers
-from worker.app import cache_address
+from worker.app import broker_options, cache_address
 from worker.audit import audit, same_server
 from worker.cache import redis_client
 from worker.catalog import Model
@@ -213,7 +213,7 @@ def _cache_client(loaded: Loaded) -> Iterator["redis.Redis"]:
 
 @contextmanager
 def _broker(loaded: Loaded, names: Names) -> Iterator[Broker]:
-    broker = open_broker(loaded.settings.broker_url, names)
+    broker = open_broker(loaded.settings.broker_url, names, broker_options(loaded.settings))
     try:
         broker.connect()
         yield broker
