@@ -57,12 +57,12 @@ def _by_sentinel(url: str) -> Callable[[float], ConnectionInterface]:
     hosts = [_host(item) for item in where[2].split(",")]
     user, _, password = where[0].partition(":")
     login = {"username": unquote(user) or None, "password": unquote(password) or None} if where[0] else {}
-    asked = {name: values[0] for name, values in parse_qs(parts.query).items()}
+    sentinel_login = _sentinel_login({name: values[0] for name, values in parse_qs(parts.query).items()})
 
     def make(timeout: float) -> ConnectionInterface:
         sentinel = Sentinel(
             hosts,
-            sentinel_kwargs={**_options(timeout), **_sentinel_login(asked)},
+            sentinel_kwargs={**_options(timeout), **sentinel_login},
             db=int(path[1]) if len(path) == 2 else 0,
             **_options(timeout),
             **login,
