@@ -118,6 +118,8 @@ class Proxy:
                 seen += len(data)
                 await self._deliver(data if left is None else data[: max(0, left)], sink, way)
                 if left is not None and len(data) >= left:
+                    # A reset destroys what its receiver has not read: most of the time it now has.
+                    await asyncio.sleep(_HOLD_SECONDS)
                     await self._break(reset=True)
         sink.close()
 

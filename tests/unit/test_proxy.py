@@ -178,7 +178,6 @@ def test_cut_after_so_many_bytes(echo: Echo, proxy: Proxy, link: socket.socket, 
     passed = echo.heard if way == "up" else found
     # A reset also destroys what the receiver has not read yet.
     assert b"question"[:size].startswith(bytes(passed))
-    assert len(echo.heard) == size or way == "down"
 
 
 def test_reset_is_a_reset_and_cut_is_none(proxy: Proxy) -> None:
