@@ -57,6 +57,10 @@ class Fleet:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    @property
+    def prefix(self) -> str:
+        return self._settings["PREFIX"]
+
     def start(self) -> "Fleet":
         """All of them, ready for work, and supervised from now on."""
         self.workers = [self._launch(number) for number in range(self._count)]
@@ -75,11 +79,13 @@ class Fleet:
             with contextlib.suppress(ProcessLookupError):
                 self.workers[number].child.send_signal(with_signal)
 
-    def kill_random(self, rng: random.Random, with_signal: int = signal.SIGKILL) -> int:
-        """Send any of them a signal; which one."""
-        number = rng.randrange(self._count)
-        self.kill(number, with_signal)
-        return number
+    def kill_random(self, rng: random.Random, with_signal: int = signal.SIGKILL) -> int | None:
+        """Send a signal to any that is ready for work; which one, or None where none is."""
+        for number in rng.sample(range(self._count), self._count):
+            if _is_ready(self.workers[number]):
+                self.kill(number, with_signal)
+                return number
+        return None
 
     def stop(self) -> None:
         """SIGTERM to all. Raises AssertionError unless each drains and ends with 0, and none ended before."""

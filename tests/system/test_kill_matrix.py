@@ -24,7 +24,9 @@ PACK = 20
 DEATHS = 6  # at each label
 LATEST_PASSING = 8  # a life ends at one of the first so many passings of its label
 KILLS = 100
-KILL_WITHIN_SECONDS = 0.1
+KILL_WITHIN_SECONDS = 0.2
+KILLS_END = 0.9  # of the work; the rest shows that whoever comes after the last one finishes
+MOST_WAITING = 500  # while kills are left: a queue that is full would be worked off between two of them
 IN_FLIGHT = 64
 QUIET_SECONDS = 20.0  # after which what has not come is lost: several leases, and a worker's start
 QUIET_ON_PLAIN_SECONDS = 6.0
@@ -77,18 +79,20 @@ class Run:
             self.ledger.send(sizes)
             self.ledger.listen(0.01)
             self._kill_when_due()
+            while self._next_kill is not None or (self._kills_left and self.ledger.lost > MOST_WAITING):
+                self.ledger.listen(0.01)
+                self._kill_when_due()
         self.ledger.settle(quiet_seconds, self._kill_when_due)
 
     def _kill_when_due(self) -> None:
         """Spread over the work that is done, not over time: each kill then finds somebody at work."""
         now = time.monotonic()
         if self._next_kill is not None:
-            if now >= self._next_kill:
-                self.fleet.kill_random(self.rng)
+            if now >= self._next_kill and self.fleet.kill_random(self.rng) is not None:
                 self._next_kill = None
             return
         given = KILLS - self._kills_left
-        if self._kills_left and len(self.ledger.replies) >= given * REQUESTS / (KILLS + 1):
+        if self._kills_left and len(self.ledger.replies) >= given * KILLS_END * REQUESTS / KILLS:
             self._kills_left -= 1
             self._next_kill = now + self.rng.uniform(0, KILL_WITHIN_SECONDS)
 
