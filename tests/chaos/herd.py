@@ -6,6 +6,7 @@ import random
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -39,11 +40,14 @@ class PipelineProcess:
             "wrong": 0,
             "kinds": {},
             "inbox": None,
-            "done": False,
+            "done": 0,
         }
         with contextlib.suppress(FileNotFoundError):
             found |= json.loads(self._status.read_text())
         return found
+
+    def has_begun(self) -> bool:
+        return bool(self.status["answered"]) or self.child.poll() is not None
 
     @property
     def said(self) -> str:
@@ -81,7 +85,7 @@ class Herd:
         """Ask for nothing more."""
         for pipeline in self.living:
             # Before it has begun it could not know what SIGTERM means.
-            until(lambda p=pipeline: p.status["sent"] or p.child.poll() is not None, 30, "a first reply")
+            until(pipeline.has_begun, 60, "a first reply")
             pipeline.child.send_signal(signal.SIGTERM)
 
     def wait(self, seconds: float) -> list[str]:
@@ -108,9 +112,10 @@ class Herd:
         """The kinds of error that somebody was answered."""
         return {kind for pipeline in [*self.dead, *self.living] for kind in pipeline.status["kinds"]}
 
-    def inboxes(self) -> set[str]:
-        """The private reply queues of the living."""
-        return {str(pipeline.status["inbox"]) for pipeline in self.living}
+    def left(self) -> dict[str, float]:
+        """When each of the living left its private reply queue, in Unix seconds."""
+        found = [pipeline.status for pipeline in self.living]
+        return {str(status["inbox"]): float(status["done"] or time.time()) for status in found}
 
     def close(self) -> None:
         for pipeline in self.living:

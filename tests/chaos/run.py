@@ -126,7 +126,7 @@ class Chaos:
             yield f"still waiting: {waiting}"
 
     def _judge_letters(self) -> Iterator[str]:
-        """A reply to nobody is explained by the death of who asked, or by its leave: a second one came late."""
+        """A reply to nobody is explained by the death of who asked, or by its leave: a copy came late."""
         left = self.herd.left()
         for letter in self.ledger.letters():
             headers = letter.headers

@@ -90,7 +90,7 @@ class RabbitMqServer(RabbitNode):
     """A RabbitMQ node of its own."""
 
     def __init__(self, place: Path) -> None:
-        super().__init__(place, f"chaos{id(self)}@localhost")
+        super().__init__(place, "chaos@localhost")
 
     @staticmethod
     def installed() -> bool:

@@ -98,7 +98,6 @@ def soak(place: Path, kind: str, seed: int, requests: int) -> tuple[str, list[st
             "CACHE_URL": f"redis://127.0.0.1:{valkey.port}/1",
             "PREFIX": "soak",
             "MODELS__M__TARGET": "python:tests.support.python_models:tallied",
-            "LOG_LEVEL": "warning",
             **SHORT_LEASE,
         }
         fleet = stack.enter_context(Fleet(place / "fleet", WORKERS, settings)).start()

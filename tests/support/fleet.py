@@ -70,7 +70,10 @@ class Fleet:
 
     def until_ready(self) -> None:
         """Wait until every one is ready, also those that have just been started again."""
-        until(lambda: all(_is_ready(worker) for worker in list(self.workers)), 60, "a fleet ready for work")
+        try:
+            until(lambda: all(_is_ready(worker) for worker in list(self.workers)), 60, "a fleet at work")
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{self._last_words()}") from None
 
     def kill(self, number: int, with_signal: int = signal.SIGKILL) -> None:
         """Send one of them a signal; one that is dead already has been lucky."""

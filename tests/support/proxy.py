@@ -9,7 +9,8 @@ import contextlib
 import socket
 import struct
 import threading
-from typing import Literal, TypeVar
+from collections.abc import Coroutine
+from typing import Any, Literal, TypeVar
 
 T = TypeVar("T")
 Way = Literal["up", "down"]
@@ -73,7 +74,7 @@ class Proxy:
         self._thread.join()
         self._loop.close()
 
-    def _do(self, what: "asyncio._CoroutineLike[T]") -> T:
+    def _do(self, what: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(what, self._loop).result(20)
 
     async def _end(self) -> None:
