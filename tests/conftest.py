@@ -74,11 +74,16 @@ def valkey(valkey_server: ValkeyServer) -> ValkeyServer:
 
 
 @pytest.fixture(scope="session")
-def rabbit_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitServer]:
+def rabbit_installed() -> None:
+    """Nothing without RabbitMQ, and with CI=true not without it."""
     if not RabbitServer.available():
         if os.environ.get("CI") == "true":
             pytest.fail("RabbitMQ is not installed, and CI=true")
         pytest.skip("RabbitMQ is not installed")
+
+
+@pytest.fixture(scope="session")
+def rabbit_server(rabbit_installed: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitServer]:
     server = RabbitServer(tmp_path_factory.mktemp("rabbit")).start()
     yield server
     server.stop()

@@ -61,7 +61,8 @@ class Soak:
         self.samples["fds"].append(max(len(os.listdir(f"/proc/{pid}/fd")) for pid in pids))  # noqa: PTH208
         self.samples["threads"].append(max(len(os.listdir(f"/proc/{pid}/task")) for pid in pids))  # noqa: PTH208
         with contextlib.suppress(redis.RedisError, OSError):  # it is just being restarted
-            self.samples["keys"].append(float(self._keys.dbsize()))
+            databases = self._keys.info("keyspace").values()
+            self.samples["keys"].append(float(sum(database["keys"] for database in databases)))
 
     def growth(self) -> Iterator[str]:
         """What was more in the last quarter than in the second, by more than noise."""

@@ -1,6 +1,5 @@
 """A RabbitMQ cluster that loses the leader of the request queue, to death and to a stand-still."""
 
-import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,7 +9,7 @@ import pytest
 from tests.support.cluster import RabbitCluster
 from tests.support.fleet import SHORT_LEASE, Fleet
 from tests.support.ledger import Ledger
-from tests.support.servers import RabbitServer, ValkeyServer
+from tests.support.servers import ValkeyServer
 from tests.support.waiting import until
 from wire.names import Names
 
@@ -21,11 +20,7 @@ QUIET_SECONDS = 60.0
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitCluster]:
-    if not RabbitServer.available():
-        if os.environ.get("CI") == "true":
-            pytest.fail("RabbitMQ is not installed, and CI=true")
-        pytest.skip("RabbitMQ is not installed")
+def cluster(rabbit_installed: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitCluster]:
     with RabbitCluster(tmp_path_factory.mktemp("cluster")) as started:
         yield started
 
