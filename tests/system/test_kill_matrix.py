@@ -30,6 +30,7 @@ MOST_WAITING = 500  # while kills are left: a queue that is full would be worked
 IN_FLIGHT = 64
 QUIET_SECONDS = 20.0  # after which what has not come is lost: several leases, and a worker's start
 QUIET_ON_PLAIN_SECONDS = 6.0
+BURIED_SECONDS = 60.0
 ANY_MOMENT = "any_moment"
 
 
@@ -170,6 +171,8 @@ def test_nothing_is_lost(
     # Nobody is guilty here, but who was alone at several deaths must look so: at most one for each.
     assert ledger.kinds.keys() <= {"poison"}, ledger.kinds
     assert ledger.kinds["poison"] <= run.accidents, line
+    if kind == "redis":
+        assert_the_dead_are_buried(run, valkey)
     run.fleet.stop()
     assert_nothing_stays(run, valkey if kind == "redis" else None)
 
@@ -183,6 +186,12 @@ def test_the_plain_redis_transport_loses(
     figures(run.figures("kombu+redis"))
     assert run.ledger.lost > 0
     assert run.ledger.depth()[run.names.requests] == 0, "it is not merely late"
+
+
+def assert_the_dead_are_buried(run: Run, valkey: ValkeyServer) -> None:
+    """The living end the leases of those who died, also where these held nothing."""
+    with valkey.client() as client:
+        until(lambda: client.zcard(run.names.leases) <= WORKERS + 1, BURIED_SECONDS, "the last reaping")
 
 
 def assert_nothing_stays(run: Run, valkey: ValkeyServer | None) -> None:
