@@ -42,6 +42,7 @@ class Ledger:
         self.kinds: Counter[str] = Counter()
         self.reconnects = -1
         self._numbers: dict[str, range] = {}
+        self._unsettled: list[Settlement] = []
         self._connect()
 
     @property
@@ -75,7 +76,10 @@ class Ledger:
         def take() -> None:
             self._broker.keep_alive()
             heard.extend(self._broker.receive({self.queue: _AT_ONCE}, timeout))
-            self._broker.commit([Settlement(message, ()) for message in heard])
+            self._unsettled.extend(Settlement(message, ()) for message in heard)
+            # Also what an earlier connection left: one that still holds it would hold it for ever.
+            self._broker.commit(self._unsettled)
+            self._unsettled.clear()
 
         self._survives(take)
         return sum(self._enter(message) for message in heard)
