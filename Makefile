@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench lock clean
+.PHONY: help setup demo test check bench chaos soak lock clean
 
 help: ## what can be made
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1|/' | column -t -s '|'
@@ -30,6 +30,12 @@ check: $(VENV)/.stamp ## style, types, security and documents
 	$(BIN)/ruff format --no-cache --check .
 	$(BIN)/mypy
 	$(BIN)/bandit --quiet --recursive --severity-level medium wire broker producer worker
+
+chaos: $(VENV)/.stamp ## a minute of seeded faults on each broker: nothing may be lost (SEED=7 replays)
+	@$(BIN)/python -m tests.chaos --seconds 60 $(if $(SEED),--seed $(SEED))
+
+soak: $(VENV)/.stamp ## a million requests on each broker: nothing may grow (long)
+	@$(BIN)/python -m tests.chaos --soak $(if $(REQUESTS),--requests $(REQUESTS))
 
 bench: $(VENV)/.stamp ## cache on against cache off, in one run
 	@$(BIN)/python -m bench

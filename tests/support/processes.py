@@ -8,11 +8,14 @@ import sys
 import urllib.error
 import urllib.request
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support.waiting import until
+
+ROOT = str(Path(__file__).parents[2])
 
 
 def clean_environment(**settings: str) -> dict[str, str]:
@@ -22,16 +25,24 @@ def clean_environment(**settings: str) -> dict[str, str]:
 
 
 class WorkerProcess:
-    """`python -m worker run` with the given settings, ready for work."""
+    """`python -m worker run` with the given settings, ready for work.
 
-    def __init__(self, place: Path, *, ready: bool = True, **settings: str) -> None:
+    Its models may be those of tests.support; `module` stands in for `worker`, with arguments of its own.
+    """
+
+    def __init__(
+        self, place: Path, *, ready: bool = True, module: Sequence[str] = ("worker", "run"), **settings: str
+    ) -> None:
         place.mkdir(parents=True, exist_ok=True)
         self.log = place / "worker.log"
         with self.log.open("wb") as output:
             self.child = subprocess.Popen(
-                [sys.executable, "-m", "worker", "run"],
+                [sys.executable, "-m", *module],
                 cwd=place,
-                env=clean_environment(LOG_FORMAT="json", LOG_LEVEL="debug", **settings),
+                env={
+                    "PYTHONPATH": ROOT,
+                    **clean_environment(**{"LOG_FORMAT": "json", "LOG_LEVEL": "debug", **settings}),
+                },
                 stdout=output,
                 stderr=output,
                 start_new_session=True,

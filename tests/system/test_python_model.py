@@ -1,27 +1,9 @@
 """Models that are Python callables in the worker."""
 
-from pathlib import Path
-
-import pytest
-
 from tests.support.rig import Rig
 from tests.support.waiting import until
 
 MODELS = "python:tests.support.python_models:"
-ROOT = str(Path(__file__).parents[2])
-
-
-@pytest.fixture(autouse=True)
-def importable(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Workers import the models of this checkout; their own directory is elsewhere."""
-    monkeypatch.setattr("tests.support.processes.clean_environment", _with_path(ROOT), raising=True)
-
-
-def _with_path(root: str) -> object:
-    from tests.support import processes
-
-    original = processes.clean_environment
-    return lambda **settings: {**original(**settings), "PYTHONPATH": root}
 
 
 def test_a_callable_is_a_model(redis_rig: Rig) -> None:
