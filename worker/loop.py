@@ -119,8 +119,7 @@ class Loop:
         self._handler.finish(self._calls.advance())
         self._commit()
         credit = self._credit()
-        wanted = {self._names.requests: credit} if credit > 0 else {}
-        messages = self._broker.receive(wanted, self._patience())
+        messages = self._broker.receive({self._names.requests: credit}, self._patience())
         if messages:
             batch = self._handler.handle(messages, self._clock())
             self._learn(batch.deliveries)
