@@ -1,5 +1,6 @@
 """From a URL to a connection: kombu's URLs, several nodes joined by `;`, TLS that checks whom it talks to."""
 
+import socket
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -9,6 +10,9 @@ from broker.amqp.connection import Connection, Transport
 from broker.base import BrokerError
 
 SCHEMES = ("amqp", "pyamqp", "amqps")
+# py-amqp has the kernel give up after a second in which the peer takes nothing: a memory alarm would end the
+# connection of whoever has much to send. Heartbeats tell the dead from the full.
+_SOCKET_SETTINGS = {socket.TCP_USER_TIMEOUT: 0} if hasattr(socket, "TCP_USER_TIMEOUT") else {}
 _TLS_OPTIONS = frozenset({"ca_certs", "certfile", "keyfile", "server_hostname"})
 
 
@@ -42,6 +46,7 @@ class Dialler:
             ssl=tls or False,
             heartbeat=self._heartbeat,
             connect_timeout=self._connect_seconds,
+            transport_options={"socket_settings": _SOCKET_SETTINGS},
         )
         connection: Connection = described.transport.establish_connection()
         return connection

@@ -139,8 +139,10 @@ class Intake:
         self._sort_in()
         if credit <= 0:
             return False  # it keeps its consumer: returning what was fetched would count as a delivery
-        wanted = lane.held + credit
-        if lane.reach > 2 * wanted or (lane.consumer and wanted > 2 * lane.reach):
+        # Widening gives nothing back; it looks at what is free, for a window full of held ones would starve.
+        is_too_wide = lane.reach > 2 * (lane.held + credit)
+        is_too_narrow = 2 * (lane.reach - lane.held) < credit
+        if is_too_wide or is_too_narrow:
             self._cancel(lane, keep=credit)
         return lane.consumer is None and self._consume(lane, credit - len(lane.ready))
 
