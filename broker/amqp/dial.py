@@ -2,7 +2,7 @@
 
 import socket
 from typing import Any
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, urlsplit
 
 import kombu
 
@@ -60,5 +60,6 @@ def _node(part: str) -> tuple[str, dict[str, Any] | None]:
     unknown = sorted(set(options) - (_TLS_OPTIONS if scheme == "amqps" else frozenset()))
     if scheme not in SCHEMES or unknown:
         raise BrokerError(f"expected {', '.join(SCHEMES)}, with options for TLS only: {scheme} {unknown}")
-    # Without a server name py-amqp checks the certificate and not whose it is; None is kombu's host name.
-    return f"pyamqp://{rest}", {"server_hostname": None, **options} if scheme == "amqps" else None
+    url = f"pyamqp://{rest}"
+    # Without a server name py-amqp checks the certificate and not whose it is; kombu's is never `localhost`.
+    return url, {"server_hostname": urlsplit(url).hostname, **options} if scheme == "amqps" else None

@@ -2,11 +2,13 @@
 
 import contextlib
 import signal
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import amqp
@@ -14,10 +16,10 @@ import pika
 import pytest
 
 from broker.amqp.broker import AmqpBroker
-from broker.base import WHOLE, BrokerLost, BrokerUnreachable, Message, Outgoing, Settlement
+from broker.base import WHOLE, BrokerError, BrokerLost, BrokerUnreachable, Message, Outgoing, Settlement
 from broker.urls import open_broker
 from tests.support.servers import RabbitServer
-from tests.support.waiting import free_port, until
+from tests.support.waiting import accepts, free_port, until
 from wire.names import Names
 
 Opener = Callable[..., AmqpBroker]
@@ -602,3 +604,65 @@ def test_the_second_node_is_tried(rabbit_server: RabbitServer, names: Names) -> 
     broker.connect()
     broker.send(names.requests, numbered(1))
     broker.close()
+
+
+@pytest.fixture(scope="module")
+def tls_server(
+    rabbit_server: RabbitServer, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[int, Path]]:
+    """The port of a node that speaks TLS, for the host name localhost only, and the certificate to trust."""
+    place = tmp_path_factory.mktemp("tls")
+    certificate, key, port = place / "cert.pem", place / "key.pem", free_port()
+    subject = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
+    files = ["-keyout", str(key), "-out", str(certificate)]
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", *subject, *files],
+        check=True,
+        capture_output=True,
+    )
+    lines = {
+        "listeners.ssl.1": f"127.0.0.1:{port}",
+        "ssl_options.certfile": certificate,
+        "ssl_options.keyfile": key,
+        "ssl_options.verify": "verify_none",
+    }
+    server = RabbitServer(place, "".join(f"{name} = {value}\n" for name, value in lines.items())).start()
+    until(lambda: accepts(port), 60, "TLS")
+    yield port, certificate
+    server.stop()
+
+
+def test_tls_is_spoken(tls_server: tuple[int, Path], names: Names) -> None:
+    """amqps:// with a certificate to trust; large bodies pass in both directions."""
+    port, certificate = tls_server
+    broker = open_broker(f"amqps://guest:guest@localhost:{port}//?ca_certs={certificate}", names)
+    broker.connect()
+    bodies = [b"%d" % n * 10 for n in range(2000)] + [b"x" * 3_000_000]
+    broker.send(names.requests, [Message(body) for body in bodies])
+    found: list[bytes] = []
+    while messages := broker.receive({names.requests: 300}, 2):
+        broker.commit([Settlement(m, [Outgoing(names.replies, m)]) for m in messages])
+        found += [m.body for m in messages]
+    assert found == bodies
+    assert broker.depth()[names.replies] == len(bodies)
+    broker.close()
+
+
+@pytest.mark.parametrize("host", ["localhost:{port}//", "127.0.0.1:{port}//?ca_certs={certificate}"])
+def test_tls_checks_whom_it_talks_to(tls_server: tuple[int, Path], names: Names, host: str) -> None:
+    """An unknown certificate, and a known one of another host, are refused."""
+    port, certificate = tls_server
+    address = host.format(port=port, certificate=certificate)
+    broker = open_broker(f"amqps://guest:guest@{address}", names)
+    with pytest.raises(BrokerUnreachable, match="CERTIFICATE_VERIFY_FAILED"):
+        broker.connect()
+    broker.close()
+
+
+@pytest.mark.parametrize(
+    "url", ["pyamqp://h//?heartbeat=1", "amqps://h//?verify=no", "pyamqp://h//;redis://h"]
+)
+def test_options_that_nobody_would_obey_are_refused(names: Names, url: str) -> None:
+    """A misspelt option of TLS must not mean none."""
+    with pytest.raises(BrokerError):
+        open_broker(url, names)
