@@ -21,6 +21,7 @@ from wire.names import Names
 _SUSPECT_DELIVERIES = 3
 _STRIKES = 2
 _MOST_DELIVERIES = 32
+_MOST_NOTES = 10_000
 
 
 class Desk(Protocol):
@@ -76,6 +77,10 @@ class Blames:
             notes.exists = True
         notes.positions[message.deliveries] = position
         self._write(desk, digest, notes)
+        if (
+            len(self._notes) > _MOST_NOTES
+        ):  # of messages that others have settled; theirs expire by themselves
+            del self._notes[next(iter(self._notes))]
 
     def take_back(self, desk: Desk, messages: Iterable[Message]) -> None:
         """These go back to their queue: this delivery is nobody's death."""

@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from broker.amqp import queues
 from broker.amqp.blame import Blames
@@ -171,7 +171,8 @@ class AmqpBroker:
 
     def close(self) -> None:
         """See Broker. Takes seconds at most, even where the server hangs."""
-        self._leave()
+        self._leave(self._owned)
+        self._owned.clear()
         self._waker.close()
 
     @contextlib.contextmanager
@@ -189,11 +190,10 @@ class AmqpBroker:
             session.drop()
             raise BrokerLost(f"lost {self._shown}: {_said(error)}") from error
 
-    def _leave(self) -> None:
+    def _leave(self, private: Iterable[str] = ()) -> None:
         session, self._session = self._session, None
         if session is not None:
-            session.close(self._owned)
-        self._owned.clear()
+            session.close(private)
 
     def _wait(self, session: Session, credit: Mapping[str, int], timeout: float, burst: float) -> None:
         """Until something has come that there is credit for, `timeout` is over or somebody wakes us."""

@@ -223,7 +223,7 @@ def test_urls_of_unknown_services_are_refused(place: Path, url: str) -> None:
 
 def test_every_broker_that_can_be_opened_can_be_set() -> None:
     """The two lists of schemes are one."""
-    assert set(BROKER_SCHEMES) == {"embedded", *urls._SCHEMES}
+    assert set(BROKER_SCHEMES) == {"embedded", *urls._SCHEMES, *urls.AMQP_SCHEMES}
 
 
 @pytest.mark.parametrize(
