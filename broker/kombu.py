@@ -1,4 +1,4 @@
-"""The plain broker: any kombu transport, only as safe and as fast as kombu makes it.
+"""The plain broker: any transport that kombu emulates queues on, only as safe and as fast as kombu makes it.
 
 It pulls (`basic_get`) rather than consumes: credit is then exact on every transport, nothing is hoarded by a
 prefetch window, and no callback of ours runs inside kombu. The price is a round trip a message, and polling
@@ -19,16 +19,12 @@ from broker.base import (
     BrokerUnreachable,
     Committed,
     Message,
-    Outgoing,
     Settlement,
-    Undeliverable,
 )
-from broker.dead import undeliverable
 from broker.flavours import Flavour, flavour_of
 from wire.names import Names
 
 _POLL_SECONDS = (0.001, 0.02)
-_HEARTBEAT_SECONDS = 30
 
 
 class KombuBroker:
@@ -46,10 +42,9 @@ class KombuBroker:
         shown: str | None = None,
         before_connect: Callable[[], None] | None = None,
         on_close: Callable[[], None] | None = None,
-        clock: Callable[[], float] = time.time,
     ) -> None:
         self._url, self._names, self._shown = url, names, shown or url
-        self._before_connect, self._on_close, self._clock = before_connect, on_close, clock
+        self._before_connect, self._on_close = before_connect, on_close
         self._flavour: Flavour = flavour_of(url)
         self._connection: Any = None
         self._receiving: Any = None
@@ -59,7 +54,6 @@ class KombuBroker:
         self._owned: set[str] = set()
         # Not an Event: a signal handler wakes us, and an Event's lock may be held by the code it interrupts.
         self._wakes: SimpleQueue[None] = SimpleQueue()
-        self._next_heartbeat = 0.0
         self._broken = False
 
     def connect(self) -> None:
@@ -69,7 +63,6 @@ class KombuBroker:
             self._before_connect()
         connection = kombu.Connection(
             self._url,
-            heartbeat=_HEARTBEAT_SECONDS,
             connect_timeout=5,
             transport_options=self._flavour.options(),
         )
@@ -110,17 +103,17 @@ class KombuBroker:
     def commit(self, settlements: Sequence[Settlement]) -> Committed:
         """See Broker."""
         settled: list[Settlement] = []
-        not_taken: list[Outgoing] = []
         with self._lost():
             for settlement in settlements:
                 epoch, tag = settlement.message.token
                 if epoch != self._epoch:
                     continue
-                not_taken += self._send_out(settlement.outgoing)
+                for queue, outgoing in settlement.outgoing:
+                    self._flavour.publish(self._sending, queue, outgoing)
                 self._receiving.basic_ack(tag)
                 self._held.pop(tag, None)
                 settled.append(settlement)
-        return Committed(settled, not_taken)
+        return Committed(settled, ())
 
     def release(self, messages: Sequence[Message]) -> None:
         """See Broker."""
@@ -135,19 +128,12 @@ class KombuBroker:
         """See Broker. Nothing: this broker never counts as far as the third delivery."""
 
     def keep_alive(self) -> None:
-        """See Broker."""
-        now = time.monotonic()
-        if now < self._next_heartbeat:
-            return
-        self._next_heartbeat = now + 1
-        with self._lost():
-            if self._flavour.heartbeats:
-                self._connection.heartbeat_check()
+        """See Broker. Nothing: these transports have no heartbeats."""
 
     def own(self, queue: str) -> None:
         """See Broker."""
         with self._lost():
-            self._flavour.declare(self._receiving, queue, private=True)
+            self._flavour.declare(self._receiving, queue)
         self._owned.add(queue)
 
     def declare(self, queue: str) -> None:
@@ -205,23 +191,12 @@ class KombuBroker:
                     messages.append(message)
         return messages
 
-    def _send_out(self, outgoing: Sequence[Outgoing]) -> Iterator[Outgoing]:
-        for out in outgoing:
-            try:
-                self._flavour.publish(self._sending, out.queue, out.message)
-            except Undeliverable as error:
-                letter = undeliverable(out, self._clock(), str(error))
-                self._flavour.publish(self._sending, self._names.dead, letter)
-                yield out
-
     @contextlib.contextmanager
     def _lost(self) -> Iterator[None]:
         if self._connection is None:
             raise BrokerLost(f"not connected to {self._shown}")
         try:
             yield
-        except Undeliverable:
-            raise
         except Exception as error:
             self._broken = True
             raise BrokerLost(f"lost {self._shown}: {_said(error)}") from error
@@ -235,7 +210,7 @@ class KombuBroker:
         self._receiving = self._sending = None
         if connection is not None:
             with contextlib.suppress(KombuError, OSError, Exception):
-                self._flavour.close(connection)
+                connection.close()
 
 
 def _said(error: Exception) -> str:

@@ -3,6 +3,8 @@
 import re
 from urllib.parse import urlsplit, urlunsplit
 
+from broker.amqp.broker import AmqpBroker
+from broker.amqp.dial import SCHEMES as AMQP_SCHEMES
 from broker.base import Broker, BrokerError, BrokerOptions
 from broker.embedded import join
 from broker.kombu import KombuBroker
@@ -11,15 +13,18 @@ from wire.names import Names
 
 _REDIS = ("redis", "rediss", "redis+socket", "unix", "redis+sentinel")
 _KOMBU = {
-    # librabbitmq takes over `amqp` wherever it happens to be installed: we name the client we test with.
-    "amqp": "pyamqp",
-    "pyamqp": "pyamqp",
-    "amqps": "pyamqp+ssl",
     "memory": "memory",
     # kombu's own Redis transport, as safe as kombu makes it: to compare with, and for its stock consumers.
     "kombu+redis": "redis",
 }
-SCHEMES = ("embedded", *_REDIS, *_KOMBU)
+SCHEMES = ("embedded", *_REDIS, *AMQP_SCHEMES, *_KOMBU)
+
+# A `;` may also be part of a password: nodes are told by their scheme.
+_BETWEEN_NODES = re.compile(r";(?=[A-Za-z][A-Za-z0-9+.-]*://)")
+_BARE_NODE = re.compile(r"(;[^:/@;?]*):[^@/;]*@")
+_SECRET_OPTION = re.compile(
+    r"([?&;][^=&;]*(?:pass|pwd|token|secret|auth|credential|api_?key)[^=&;]*=)[^&;#]*", re.IGNORECASE
+)
 
 
 def open_broker(url: str, names: Names, options: BrokerOptions | None = None) -> Broker:
@@ -36,6 +41,8 @@ def open_broker(url: str, names: Names, options: BrokerOptions | None = None) ->
             return RedisBroker(url, names, options, shown=mask(url))
         except ValueError as error:
             raise BrokerError(f"broker URL {mask(url)!r}: {error}") from None
+    if scheme in AMQP_SCHEMES and rest.startswith("//"):
+        return AmqpBroker(url, names, shown=mask(url))
     if scheme in _KOMBU and rest.startswith("//"):
         return KombuBroker(f"{_KOMBU[scheme]}:{rest}", names, shown=mask(url))
     raise BrokerError(
@@ -53,7 +60,12 @@ def _on_embedded(url: str, names: Names, options: BrokerOptions) -> Broker:
 
 
 def mask(url: str) -> str:
-    """`url` without its password."""
+    """`url` without its passwords: those of all nodes that `;` joins, and those in options."""
+    parts = [_without_password(part) for part in _BETWEEN_NODES.split(url)]
+    return _SECRET_OPTION.sub(r"\1***", _BARE_NODE.sub(r"\1:***@", ";".join(parts)))
+
+
+def _without_password(url: str) -> str:
     try:
         parts = urlsplit(url)
         password = parts.password

@@ -1,5 +1,7 @@
 """What every broker promises, on every broker."""
 
+import threading
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -82,6 +84,99 @@ def test_commit_sends_then_acknowledges(broker: Broker, names: Names) -> None:
     assert list(committed.settled) == [answer]
     assert receive(broker, names.replies_for("mine"), 1)[0].body == b"answer"
     assert broker.depth()[names.requests] == 0
+
+
+def test_a_commit_goes_to_many_queues(broker: Broker, names: Names) -> None:
+    """Many messages, several outgoing each, or none: all is where it belongs, and nothing is left."""
+    broker.send(names.requests, [Message(b"%d" % n) for n in range(60)])
+    messages = receive(broker, names.requests, 60)
+    targets = (names.replies, names.misses, names.dead)
+    settlements = [
+        Settlement(m, [Outgoing(queue, Message(m.body)) for queue in targets[: n % 4]])
+        for n, m in enumerate(messages)
+    ]
+    assert list(broker.commit(settlements).settled) == settlements
+    for at, queue in enumerate(targets, 1):
+        expected = [m.body for n, m in enumerate(messages) if n % 4 >= at]
+        assert sorted(m.body for m in receive(broker, queue, len(expected))) == sorted(expected)
+    broker.connect()
+    assert broker.receive({names.requests: 1}, 0.2) == []
+
+
+def test_credit_holds_over_several_receives(broker: Broker, names: Names) -> None:
+    """Never more than the credit of each call, whatever is held meanwhile, and everything comes once."""
+    broker.send(names.requests, [Message(b"%d" % n) for n in range(100)])
+    found: list[Message] = []
+    for credit in (1, 2, 50, 3, 1, 43):
+        messages = receive(broker, names.requests, credit)
+        assert len(messages) == credit
+        found += messages
+        broker.commit([Settlement(m, ()) for m in messages[: credit // 2]])
+        assert broker.receive({names.requests: 0}, 0) == []
+    assert sorted(int(m.body) for m in found) == list(range(100))
+    assert broker.receive({names.requests: 1}, 0.2) == []
+
+
+def test_what_is_not_wanted_any_more_goes_to_others(broker_url: str, names: Names) -> None:
+    """A queue that is not named is given up: another broker gets all that the first does not hold."""
+    first, second = open_broker(broker_url, names), open_broker(broker_url, names)
+    first.connect()
+    second.connect()
+    first.send(names.requests, [Message(b"%d" % n) for n in range(20)])
+    held = receive(first, names.requests, 5)
+    first.receive({names.misses: 10}, 0)
+    others = receive(second, names.requests, 15)
+    assert sorted(int(m.body) for m in held + others) == list(range(20))
+    first.close()
+    second.close()
+
+
+def test_many_messages_are_sent_confirmed(broker: Broker, names: Names) -> None:
+    """Everything is there when send returns, in order."""
+    broker.send(names.requests, [Message(b"%d" % n) for n in range(5000)])
+    assert broker.depth()[names.requests] == 5000
+    assert [m.body for m in receive(broker, names.requests, 200)] == [b"%d" % n for n in range(200)]
+
+
+def test_large_bodies_survive(broker: Broker, names: Names) -> None:
+    """Larger than a frame, a socket buffer, and empty."""
+    bodies = [b"", b"x", bytes(range(256)) * 2048, b"y" * 131_072, b"z" * 6_000_000]
+    broker.send(names.requests, [Message(body) for body in bodies])
+    assert [m.body for m in receive(broker, names.requests, len(bodies))] == bodies
+
+
+def test_odd_headers_survive(broker: Broker, names: Names) -> None:
+    """Whatever JSON can say."""
+    headers = {
+        "text": "é\u2028\U0001f600",
+        "nothing": None,
+        "yes": True,
+        "number": -(1 << 62),
+        "half": 0.5,
+        "list": [1, "two", [3.5, None]],
+        "object": {"a": {"b": {}}},
+        "": "",
+    }
+    broker.send(names.requests, [Message(b"m", headers=headers)])
+    assert receive(broker, names.requests, 1)[0].headers == headers
+
+
+def test_wake_from_another_thread_ends_a_wait(broker: Broker, names: Names) -> None:
+    """While it is under way, or just before."""
+    thread = threading.Thread(target=broker.wake)
+    before = time.monotonic()
+    thread.start()
+    assert broker.receive({names.requests: 1}, 30) == []
+    assert time.monotonic() - before < 20
+    thread.join()
+
+
+def test_a_wait_lasts_until_its_timeout(broker: Broker, names: Names) -> None:
+    """Nothing came and nobody woke it: it does not return early to be called again in a circle."""
+    broker.receive({names.requests: 1}, 0)
+    before = time.monotonic()
+    assert broker.receive({names.requests: 1}, 0.5) == []
+    assert time.monotonic() - before >= 0.49
 
 
 def test_released_messages_come_again(broker: Broker, names: Names) -> None:
@@ -181,10 +276,22 @@ def test_a_correlation_id_that_no_reply_could_carry_is_dropped(valkey: object, n
     broker.close()
 
 
-def test_masking_hides_only_the_password() -> None:
-    """User, host and path stay readable."""
-    assert mask("redis://me:pw@h:1/2") == "redis://me:***@h:1/2"
-    assert mask("redis://h:1/2") == "redis://h:1/2"
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("redis://me:pw@h:1/2", "redis://me:***@h:1/2"),
+        ("redis://h:1/2", "redis://h:1/2"),
+        ("redis://me:p;w@h:1/2", "redis://me:***@h:1/2"),
+        ("pyamqp://a:pw@h:1//;pyamqp://b:pw@i:2//", "pyamqp://a:***@h:1//;pyamqp://b:***@i:2//"),
+        ("pyamqp://a:pw@h//;b:pw@i//;j", "pyamqp://a:***@h//;b:***@i//;j"),
+        ("redis://h/0?password=pw&db=1", "redis://h/0?password=***&db=1"),
+        ("sqs://h?Auth_Token=pw;redis://x:pw@h", "sqs://h?Auth_Token=***;redis://x:***@h"),
+        ("amqps://h//?ca_certs=/c.pem", "amqps://h//?ca_certs=/c.pem"),
+    ],
+)
+def test_masking_hides_only_secrets(url: str, shown: str) -> None:
+    """Users, hosts, paths and harmless options stay readable."""
+    assert mask(url) == shown
 
 
 def test_a_reply_nobody_can_take_becomes_a_dead_letter(

@@ -98,10 +98,10 @@ class ValkeyServer:
 
 
 class RabbitServer:
-    """A RabbitMQ node of its own: ports, epmd, cookie, home."""
+    """A RabbitMQ node of its own: ports, epmd, cookie, home. `config`: lines for its rabbitmq.conf."""
 
-    def __init__(self, place: Path) -> None:
-        self._place = place
+    def __init__(self, place: Path, config: str = "") -> None:
+        self._place, self._config = place, config
         self.port, self._epmd, self._distribution = free_port(), free_port(), free_port()
         self._name = f"recollect{self.port}@localhost"
         self._child: subprocess.Popen[bytes] | None = None
@@ -114,13 +114,14 @@ class RabbitServer:
         return f"pyamqp://guest:guest@127.0.0.1:{self.port}/{vhost}"
 
     def start(self) -> "RabbitServer":
-        (self._place / "home").mkdir()
+        (self._place / "home").mkdir(exist_ok=True)
         cookie = self._place / "home" / ".erlang.cookie"
-        cookie.write_text("recollect-tests")
-        cookie.chmod(0o400)
+        if not cookie.exists():
+            cookie.write_text("recollect-tests")
+            cookie.chmod(0o400)
         (self._place / "plugins").write_text("[].")
         (self._place / "rabbitmq.conf").write_text(
-            "vm_memory_high_watermark.absolute = 1GiB\ndisk_free_limit.absolute = 50MB\n"
+            f"vm_memory_high_watermark.absolute = 1GiB\ndisk_free_limit.absolute = 50MB\n{self._config}"
         )
         with (self._place / "out").open("wb") as output:
             self._child = subprocess.Popen(
@@ -161,6 +162,18 @@ class RabbitServer:
             timeout=60,
         )
         return done.stdout
+
+    def send_signal(self, number: int) -> None:
+        """To the whole node."""
+        assert self._child is not None
+        os.killpg(self._child.pid, number)
+
+    def kill(self) -> None:
+        """Without a goodbye; `start` brings the same node back."""
+        assert self._child is not None
+        self.send_signal(signal.SIGKILL)
+        self._child.wait(20)
+        until(lambda: not accepts(self.port), what="the node's end")
 
     def stop(self) -> None:
         if self._child is None:

@@ -1,0 +1,249 @@
+"""RabbitMQ as broker.base describes a broker."""
+
+import contextlib
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+from broker.amqp import queues
+from broker.amqp.blame import Blames
+from broker.amqp.connection import Channel, Delivery
+from broker.amqp.dial import Dialler
+from broker.amqp.message import received
+from broker.amqp.publisher import Refusal
+from broker.amqp.session import Session
+from broker.amqp.wake import Waker
+from broker.base import (
+    BrokerLost,
+    BrokerUnreachable,
+    Committed,
+    Message,
+    Outgoing,
+    Settlement,
+    Undeliverable,
+)
+from broker.dead import undeliverable
+from wire.names import Names
+
+_CONNECT_SECONDS = 5.0
+# The first messages of a new consumer come in a burst, several queues' side by side: without a moment for it
+# the first receive would take one message of many, and from whichever queue was quicker.
+_BURST_SECONDS = 0.02
+
+
+class AmqpBroker:
+    """A broker.base.Broker on RabbitMQ: quorum queues, confirms, acknowledgements only for what is confirmed.
+
+    Everything that was received before a connection was lost belongs to the queue again: it comes once more,
+    and a late commit of it sends nothing. `url` may name several nodes, joined by `;`; `shown` stands for it
+    in messages.
+
+    Of BrokerOptions nothing applies: silence is noticed by heartbeats (`heartbeat_seconds`), nobody has to
+    reap, and a quorum queue confirms what a majority has on disk, which is `strict` and all there is.
+
+    `confirm_seconds`: how long confirms may stand still before the connection counts as lost; over 10, since
+    a frozen leader takes 7 to be replaced. `blocked_seconds`: the same while the broker says that it takes
+    nothing for now.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        names: Names,
+        *,
+        shown: str,
+        heartbeat_seconds: float = 30.0,
+        confirm_seconds: float = 60.0,
+        blocked_seconds: float = 300.0,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._names, self._shown, self._clock = names, shown, clock
+        self._dialler = Dialler(url, heartbeat_seconds=heartbeat_seconds, connect_seconds=_CONNECT_SECONDS)
+        self._confirm_seconds, self._blocked_seconds = confirm_seconds, blocked_seconds
+        self._session: Session | None = None
+        self._epoch = 0
+        self._owned: set[str] = set()
+        self._blames = Blames(names)
+        self._waker = Waker()
+
+    def connect(self) -> None:
+        """See Broker. What an earlier connection held goes back to its queue."""
+        self._leave()
+        self._waker.open()
+        try:
+            self._session = Session(
+                self._dialler,
+                self._names,
+                confirm_seconds=self._confirm_seconds,
+                blocked_seconds=self._blocked_seconds,
+            )
+        except Exception as error:
+            raise BrokerUnreachable(f"no broker at {self._shown}: {_said(error)}") from error
+        self._epoch += 1
+
+    def send(self, queue: str, messages: Sequence[Message]) -> None:
+        """See Broker. A queue that refuses (full, without a leader) is tried for a while, then it is lost."""
+        with self._using() as session:
+            fates = session.publish([Outgoing(queue, message) for message in messages])
+            reasons = [fate for fate in fates if fate is not None]
+            if any(not fate.returned for fate in reasons):
+                raise RuntimeError(f"{queue}: {reasons[0].reason}")
+            if reasons:
+                raise Undeliverable(f"{queue}: {reasons[0].reason}")
+
+    def receive(self, credit: Mapping[str, int], timeout: float) -> list[Message]:
+        """See Broker. What comes for the third time or later has its notes read."""
+        with self._using() as session:
+            is_new = session.intake.want(credit)
+            self._wait(session, credit, timeout, _BURST_SECONDS if is_new else 0.0)
+            messages = [self._message(*taken) for taken in session.intake.take(credit)]
+            self._blames.read(session, messages)
+            return messages
+
+    def commit(self, settlements: Sequence[Settlement]) -> Committed:
+        """See Broker. A reply that its queue refuses time and again becomes a dead letter, like one without a
+        queue: one full reply queue must not stop the worker.
+
+        Where not everything could be confirmed nothing is acknowledged: all of it comes again, and is counted
+        then.
+        """
+        with self._using() as session:
+            ours = [settlement for settlement in settlements if self._holds(session, settlement.message)]
+            outgoing = [out for settlement in ours for out in settlement.outgoing]
+            not_taken = self._send_out(session, outgoing)
+            session.intake.acknowledge([_tag(settlement.message) for settlement in ours])
+            session.pump.turn(0.0)
+            # Settled all the same if this fails: the notes expire by themselves.
+            with contextlib.suppress(Exception):
+                self._blames.forget(session, [settlement.message for settlement in ours])
+            return Committed(ours, not_taken)
+
+    def release(self, messages: Sequence[Message]) -> None:
+        """See Broker."""
+        with self._using() as session:
+            ours = [message for message in messages if self._holds(session, message)]
+            self._blames.take_back(session, ours)
+            session.intake.give_back([_tag(message) for message in ours])
+            session.pump.turn(0.0)
+
+    def blame(self, message: Message, position: int) -> None:
+        """See Broker. A position is in `blamed` from the second such death on: AMQP redelivers what a living
+        worker lost with its connection just like what a dead one held, so one strike is no verdict.
+        """
+        with self._using() as session:
+            if self._holds(session, message):
+                self._blames.note(session, message, position)
+
+    def keep_alive(self) -> None:
+        """See Broker."""
+        with self._using() as session:
+            session.pump.beat()
+
+    def own(self, queue: str) -> None:
+        """See Broker."""
+        with self._using() as session, session.channel() as channel:
+            queues.declare_private(channel, queue)
+        self._owned.add(queue)
+
+    def declare(self, queue: str) -> None:
+        """See Broker. One that is there is taken as it is: its consumer may have made it."""
+        with self._using() as session:
+            with session.channel() as channel:
+                if queues.size(channel, queue) is not None:
+                    return
+            with session.channel() as channel:
+                queues.declare(channel, queue)
+
+    def depth(self) -> dict[str, int]:
+        """See Broker."""
+        with self._using() as session, session.channel() as channel:
+            return {queue: self._size(channel, queue) for queue in queues.own(self._names)}
+
+    def purge(self, queue: str) -> int:
+        """See Broker. What this broker itself has fetched ahead is dropped, too."""
+        with self._using() as session:
+            session.intake.drop(queue)
+            with session.channel() as channel:
+                return int(channel.queue_purge(queue) or 0)
+
+    def wake(self) -> None:
+        """See Broker."""
+        self._waker.wake()
+
+    def close(self) -> None:
+        """See Broker. Takes seconds at most, even where the server hangs."""
+        self._leave(self._owned)
+        self._owned.clear()
+        self._waker.close()
+
+    @contextlib.contextmanager
+    def _using(self) -> Iterator[Session]:
+        """The session; whatever goes wrong with it ends it."""
+        session = self._session
+        if session is None:
+            raise BrokerLost(f"not connected to {self._shown}")
+        try:
+            yield session
+        except Undeliverable:
+            raise
+        except Exception as error:
+            self._session = None
+            session.drop()
+            raise BrokerLost(f"lost {self._shown}: {_said(error)}") from error
+
+    def _leave(self, private: Iterable[str] = ()) -> None:
+        session, self._session = self._session, None
+        if session is not None:
+            session.close(private)
+
+    def _wait(self, session: Session, credit: Mapping[str, int], timeout: float, burst: float) -> None:
+        """Until something has come that there is credit for, `timeout` is over or somebody wakes us."""
+        begun = time.monotonic()
+        woken = session.pump.turn(0.0, self._waker)
+        while not woken:
+            passed = time.monotonic() - begun
+            left = timeout - passed
+            if session.intake.has(credit):
+                left = 0.0 if session.intake.is_full(credit) else min(left, burst - passed)
+            if left <= 0:
+                return
+            woken = session.pump.turn(left, self._waker)
+
+    def _message(self, delivery: Delivery, queue: str) -> Message:
+        message = received(delivery, queue)
+        message.token = (self._epoch, delivery.tag)
+        return message
+
+    def _holds(self, session: Session, message: Message) -> bool:
+        epoch, tag = message.token
+        return bool(epoch == self._epoch and session.intake.holds(tag))
+
+    def _send_out(self, session: Session, outgoing: Sequence[Outgoing]) -> list[Outgoing]:
+        """Send; what is not taken becomes a dead letter and is returned."""
+        refused: list[tuple[Outgoing, Refusal]] = [
+            (out, fate)
+            for out, fate in zip(outgoing, session.publish(outgoing), strict=True)
+            if fate is not None
+        ]
+        letters = [
+            Outgoing(self._names.dead, undeliverable(out, self._clock(), fate.reason))
+            for out, fate in refused
+        ]
+        if any(session.publish(letters)):
+            raise RuntimeError(f"{self._names.dead} takes no dead letters")
+        return [out for out, _ in refused]
+
+    @staticmethod
+    def _size(channel: Channel, queue: str) -> int:
+        found = queues.size(channel, queue)
+        if found is None:
+            raise RuntimeError(f"queue {queue} is gone")
+        return found
+
+
+def _tag(message: Message) -> int:
+    _, tag = message.token
+    return int(tag)
+
+
+def _said(error: Exception) -> str:
+    return str(error) or type(error).__name__

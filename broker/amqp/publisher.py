@@ -1,0 +1,162 @@
+"""Publishing with confirms, many at a time.
+
+A channel in confirm mode numbers what is published on it, from 1; the broker answers with those numbers,
+several at once if it likes (`multiple`), in any order. A return (no such queue) comes before the confirm of
+the same message, and is told apart by its message id.
+"""
+
+import time
+import uuid
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from amqp import spec
+
+from broker.amqp.connection import Channel, Connection
+from broker.amqp.message import prepared
+from broker.base import Outgoing
+
+_WINDOW = 1000
+_OUTBOX_BYTES = 4 * 1024 * 1024
+_TURN_SECONDS = 1.0
+# A queue without a leader refuses at once and for about a second; a full one for as long as it is full.
+_AGAIN_SECONDS = (0.1, 0.3, 0.9)
+_FULL_SECONDS = 10.0
+
+
+class Refusal(NamedTuple):
+    """Why a message was not taken. `returned`: there is no such queue; else it refused each time."""
+
+    returned: bool
+    reason: str
+
+
+class Publisher:
+    """Publishes on a channel of its own.
+
+    Gives up with TimeoutError when nothing has moved for `confirm_seconds`, or for `blocked_seconds` where
+    the broker has said that it takes nothing for now (memory or disk alarm): then it is not lost, only full.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        *,
+        confirm_seconds: float,
+        blocked_seconds: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._connection, self._clock = connection, clock
+        self._confirm_seconds, self._blocked_seconds = confirm_seconds, blocked_seconds
+        self._channel = Channel(connection)
+        self._channel.confirm_select()
+        self._channel.events["basic_ack"].add(self._on_ack)
+        self._channel.events["basic_nack"].add(self._on_nack)
+        self._channel.events["basic_return"].add(self._on_return)
+        self._stem = uuid.uuid4().hex
+        self._published = 0
+        self._open: dict[int, int] = {}  # number to position in the batch; both ascend
+        self._returned: dict[str, str] = {}
+        self._fates: list[Refusal | None] = []
+        self._refused: list[int] = []
+        self._full_until: dict[str, float] = {}
+        self._moved: tuple[Any, ...] = ()
+        self._moved_at = 0.0
+
+    def publish(self, outgoing: Sequence[Outgoing]) -> list[Refusal | None]:
+        """For each, None once it is confirmed, or why it was not taken. What a queue refuses is tried again.
+
+        Raises whatever ends the channel or the connection, and TimeoutError; the publisher is then useless.
+        """
+        self._fates = [None] * len(outgoing)
+        todo: Sequence[int] = range(len(outgoing))
+        for pause in (*_AGAIN_SECONDS, None):
+            self._refused = []
+            self._publish(outgoing, todo)
+            todo = [at for at in self._refused if not self._is_full(outgoing[at].queue)]
+            if not todo or pause is None:
+                break
+            self._pause(pause)
+        self._note_full({outgoing[at].queue for at in self._refused})
+        return self._fates
+
+    def _publish(self, outgoing: Sequence[Outgoing], positions: Sequence[int]) -> None:
+        todo = deque(positions)
+        self._moved = ()
+        while todo or self._open:
+            while todo and len(self._open) < _WINDOW and self._connection.unsent_bytes < _OUTBOX_BYTES:
+                position = todo.popleft()
+                self._put(position, outgoing[position])
+            self._wait()
+
+    def _put(self, position: int, out: Outgoing) -> None:
+        self._published += 1
+        self._open[self._published] = position
+        self._fates[position] = None
+        # Not basic_publish: it reads the socket first, and would hand out deliveries in the middle of this.
+        self._channel.send_method(
+            spec.Basic.Publish,
+            "Bssbb",
+            (0, "", out.queue, True, False),
+            prepared(out.message, self._id(self._published)),
+        )
+
+    def _wait(self) -> None:
+        """One turn; raises where nothing has moved for too long."""
+        self._connection.turn(_TURN_SECONDS)
+        blocked, now = self._connection.blocked, self._clock()
+        # In steps of 4 KiB: a large message that is under way is progress, a heartbeat is not.
+        moved = (blocked, self._published, len(self._open), self._connection.flushed_bytes >> 12)
+        if moved != self._moved:
+            self._moved, self._moved_at = moved, now
+        patience = self._blocked_seconds if blocked else self._confirm_seconds
+        if self._open and now - self._moved_at > patience:
+            state = "blocked by an alarm" if blocked else "silent"
+            raise TimeoutError(
+                f"{len(self._open)} messages unconfirmed, the broker {state} for {patience:g} s"
+            )
+
+    def _pause(self, seconds: float) -> None:
+        end = self._clock() + seconds
+        while (left := end - self._clock()) > 0:
+            self._connection.turn(left)
+
+    def _is_full(self, queue: str) -> bool:
+        return self._full_until.get(queue, 0.0) > self._clock()
+
+    def _note_full(self, queues: set[str]) -> None:
+        # Known for a while, so that one full reply queue does not make every commit wait for its retries.
+        now = self._clock()
+        self._full_until = {queue: end for queue, end in self._full_until.items() if end > now}
+        self._full_until |= {queue: now + _FULL_SECONDS for queue in queues if not self._is_full(queue)}
+
+    def _id(self, number: int) -> str:
+        return f"{self._stem}-{number}"
+
+    def _on_ack(self, number: int, multiple: bool) -> None:
+        for each in self._answered(number, multiple):
+            position = self._open.pop(each)
+            reason = self._returned.pop(self._id(each), None)
+            if reason is not None:
+                self._fates[position] = Refusal(returned=True, reason=reason)
+
+    def _on_nack(self, number: int, multiple: bool) -> None:
+        for each in self._answered(number, multiple):
+            position = self._open.pop(each)
+            self._returned.pop(self._id(each), None)
+            self._fates[position] = Refusal(returned=False, reason="the queue refuses it: full, or no leader")
+            self._refused.append(position)
+
+    def _answered(self, number: int, multiple: bool) -> list[int]:
+        if not multiple:
+            return [number] if number in self._open else []
+        found = []
+        for each in self._open:
+            if each > number:
+                break
+            found.append(each)
+        return found
+
+    def _on_return(self, error: Any, _exchange: str, _queue: str, content: Any) -> None:
+        self._returned[str(content.properties.get("message_id"))] = str(error.reply_text or error)
