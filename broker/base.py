@@ -6,7 +6,7 @@ because of it has been confirmed.
 One thread owns a broker object; only `wake` may be called from others.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Protocol
 
@@ -63,18 +63,23 @@ class Committed(NamedTuple):
     undeliverable: Sequence[Outgoing]
 
 
+def _nothing() -> None:
+    pass
+
+
 @dataclass(frozen=True, slots=True)
 class BrokerOptions:
     """How a broker's user lives with it.
 
     `lease_seconds`: how long it may be silent before others take what it holds. `durability`: `normal`, or
     `strict` where a confirmation means that it is on disk. `reaps`: whether it looks after the dead, as
-    workers do.
+    workers do. `on_wait` is called every second or so while a verb waits for a broker that takes its time.
     """
 
     lease_seconds: float = 30.0
     durability: Literal["normal", "strict"] = "normal"
     reaps: bool = False
+    on_wait: Callable[[], None] = _nothing
 
 
 class Broker(Protocol):

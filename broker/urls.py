@@ -42,7 +42,7 @@ def open_broker(url: str, names: Names, options: BrokerOptions | None = None) ->
         except ValueError as error:
             raise BrokerError(f"broker URL {mask(url)!r}: {error}") from None
     if scheme in AMQP_SCHEMES and rest.startswith("//"):
-        return AmqpBroker(url, names, shown=mask(url))
+        return AmqpBroker(url, names, options, shown=mask(url))
     if scheme in _KOMBU and rest.startswith("//"):
         return KombuBroker(f"{_KOMBU[scheme]}:{rest}", names, shown=mask(url))
     raise BrokerError(

@@ -6,6 +6,7 @@ import signal
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any
 
 import redis
@@ -146,9 +147,9 @@ def limits_of(settings: Settings) -> Limits:
     )
 
 
-def broker_options(settings: Settings, *, reaps: bool = False) -> BrokerOptions:
+def broker_options(settings: Settings) -> BrokerOptions:
     """How a process of these settings lives with the broker."""
-    return BrokerOptions(settings.lease_seconds, settings.durability, reaps)
+    return BrokerOptions(settings.lease_seconds, settings.durability)
 
 
 def cache_address(settings: Settings, stack: ExitStack) -> str:
@@ -196,7 +197,9 @@ def _build_loop(
     settings: Settings, callees: dict[str, Callee], cache: RedisCache, watch: Watch, *, retry: bool
 ) -> Loop:
     names, limits = Names(settings.prefix), limits_of(settings)
-    broker = open_broker(settings.broker_url, names, broker_options(settings, reaps=True))
+    # A broker that takes nothing for now (an alarm) holds the loop up, and that is no reason to restart it.
+    options = replace(broker_options(settings), reaps=True, on_wait=watch.turned)
+    broker = open_broker(settings.broker_url, names, options)
     handler = Handler(
         build_catalog(settings),
         cache,

@@ -14,6 +14,7 @@ from broker.amqp.session import Session
 from broker.amqp.wake import Waker
 from broker.base import (
     BrokerLost,
+    BrokerOptions,
     BrokerUnreachable,
     Committed,
     Message,
@@ -37,8 +38,8 @@ class AmqpBroker:
     and a late commit of it sends nothing. `url` may name several nodes, joined by `;`; `shown` stands for it
     in messages.
 
-    Of BrokerOptions nothing applies: silence is noticed by heartbeats (`heartbeat_seconds`), nobody has to
-    reap, and a quorum queue confirms what a majority has on disk, which is `strict` and all there is.
+    Of BrokerOptions only `on_wait` applies: silence is noticed by heartbeats (`heartbeat_seconds`), nobody
+    has to reap, and a quorum queue confirms what a majority has on disk, which is `strict` and all there is.
 
     `confirm_seconds`: how long confirms may stand still before the connection counts as lost; over 10, since
     a frozen leader takes 7 to be replaced. `blocked_seconds`: the same while the broker says that it takes
@@ -49,6 +50,7 @@ class AmqpBroker:
         self,
         url: str,
         names: Names,
+        options: BrokerOptions | None = None,
         *,
         shown: str,
         heartbeat_seconds: float = 30.0,
@@ -59,6 +61,7 @@ class AmqpBroker:
         self._names, self._shown, self._clock = names, shown, clock
         self._dialler = Dialler(url, heartbeat_seconds=heartbeat_seconds, connect_seconds=_CONNECT_SECONDS)
         self._confirm_seconds, self._blocked_seconds = confirm_seconds, blocked_seconds
+        self._on_beat = (options or BrokerOptions()).on_wait
         self._session: Session | None = None
         self._epoch = 0
         self._owned: set[str] = set()
@@ -75,6 +78,7 @@ class AmqpBroker:
                 self._names,
                 confirm_seconds=self._confirm_seconds,
                 blocked_seconds=self._blocked_seconds,
+                on_beat=self._on_beat,
             )
         except Exception as error:
             raise BrokerUnreachable(f"no broker at {self._shown}: {_said(error)}") from error
@@ -101,11 +105,8 @@ class AmqpBroker:
 
     def commit(self, settlements: Sequence[Settlement]) -> Committed:
         """See Broker. A reply that its queue refuses time and again becomes a dead letter, like one without a
-        queue: one full reply queue must not stop the worker.
-
-        Where not everything could be confirmed nothing is acknowledged: all of it comes again, and is counted
-        then.
-        """
+        queue: one full reply queue must not stop the worker. Where not everything could be confirmed nothing
+        is acknowledged: all of it comes again, and is counted then."""
         with self._using() as session:
             ours = [settlement for settlement in settlements if self._holds(session, settlement.message)]
             outgoing = [out for settlement in ours for out in settlement.outgoing]
@@ -126,9 +127,8 @@ class AmqpBroker:
             session.pump.turn(0.0)
 
     def blame(self, message: Message, position: int) -> None:
-        """See Broker. A position is in `blamed` from the second such death on: AMQP redelivers what a living
-        worker lost with its connection just like what a dead one held, so one strike is no verdict.
-        """
+        """See Broker. One such death is no verdict yet, but the second is: what a living worker lost with its
+        connection comes again just like what a dead one held."""
         with self._using() as session:
             if self._holds(session, message):
                 self._blames.note(session, message, position)

@@ -11,10 +11,10 @@ _BEAT_SECONDS = 1.0
 
 
 class Pump:
-    """Moves what is to be read and written on each connection, and keeps their heartbeats."""
+    """Moves what is to be read and written, and keeps heartbeats; tells `on_beat` of each, once a second."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
+    def __init__(self, on_beat: Callable[[], None], clock: Callable[[], float] = time.monotonic) -> None:
+        self._on_beat, self._clock = on_beat, clock
         self._connections: list[Connection] = []
         self._next_beat = clock() + _BEAT_SECONDS
 
@@ -53,6 +53,7 @@ class Pump:
         if now < self._next_beat:
             return
         self._next_beat = now + _BEAT_SECONDS
+        self._on_beat()
         for connection in self._connections:
             # What has arrived meanwhile is a sign of life, however late we come to look.
             connection.read_left_over()

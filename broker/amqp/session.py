@@ -1,7 +1,7 @@
 """One epoch of the AMQP broker: two connections, and what lives and dies with them."""
 
 import contextlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from broker.amqp.connection import Channel, Connection
 from broker.amqp.dial import Dialler
@@ -24,9 +24,15 @@ class Session:
     """
 
     def __init__(
-        self, dialler: Dialler, names: Names, *, confirm_seconds: float, blocked_seconds: float
+        self,
+        dialler: Dialler,
+        names: Names,
+        *,
+        confirm_seconds: float,
+        blocked_seconds: float,
+        on_beat: Callable[[], None],
     ) -> None:
-        self.pump = Pump()
+        self.pump = Pump(on_beat)
         self._connections: list[Connection] = []
         try:
             self._consuming = self._dial(dialler)

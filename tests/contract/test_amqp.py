@@ -16,7 +16,16 @@ import pika
 import pytest
 
 from broker.amqp.broker import AmqpBroker
-from broker.base import WHOLE, BrokerError, BrokerLost, BrokerUnreachable, Message, Outgoing, Settlement
+from broker.base import (
+    WHOLE,
+    BrokerError,
+    BrokerLost,
+    BrokerOptions,
+    BrokerUnreachable,
+    Message,
+    Outgoing,
+    Settlement,
+)
 from broker.urls import open_broker
 from tests.support.servers import RabbitServer
 from tests.support.waiting import accepts, free_port, until
@@ -289,7 +298,9 @@ def test_a_blocked_publisher_waits_and_its_heartbeats_go_on(
     opened: Opener, alarm: Callable[[bool], None], names: Names
 ) -> None:
     """A memory alarm for longer than two heartbeats: then all is confirmed over the same connection."""
-    broker, other = opened(heartbeat_seconds=2), opened(heartbeat_seconds=2)
+    beats: list[None] = []
+    options = BrokerOptions(on_wait=lambda: beats.append(None))
+    broker, other = opened(heartbeat_seconds=2, options=options), opened(heartbeat_seconds=2)
     broker.send(names.requests, numbered(5000))
     held = receive(broker, names.requests, 50)
     (mine,) = receive(other, names.requests, 1)
@@ -305,6 +316,7 @@ def test_a_blocked_publisher_waits_and_its_heartbeats_go_on(
         other.keep_alive()
         assert other.receive({names.requests: 1, names.misses: 0}, 0.5) is not None
         assert not done
+    assert len(beats) > 3, "its owner is told that it lives"
     alarm(False)
     thread.join(60)
     assert [len(committed.settled) for committed in done] == [50]
