@@ -99,10 +99,10 @@ class Loop:
     def _advance(self) -> None:
         """Answer what the models answered, go on with what runs alone, settle."""
         self._collect()
-        opened = self._suspects.step(self._open)
-        if opened is not None:
-            self._hold(Batch([opened], []))
         self._commit()
+        while (opened := self._suspects.step(self._open)) is not None:
+            self._hold(Batch([opened], []))
+            self._commit()
 
     def _collect(self) -> None:
         answers = self._calls.advance()

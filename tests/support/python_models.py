@@ -1,6 +1,7 @@
 """Python models for tests: named in settings as python:tests.support.python_models:NAME."""
 
 import os
+import signal
 import time
 from typing import Any
 
@@ -53,4 +54,11 @@ def tallied(payload: Any) -> Any:
         _tally.append(os.open("calls", os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o644))
     # One write: it is whole in the file or not there, wherever the process dies.
     os.write(_tally[0], b"%d\n" % payload["n"])
+    return payload
+
+
+def deadly(payload: Any) -> Any:
+    """Kills its process for "die"."""
+    if payload == "die":
+        os.kill(os.getpid(), signal.SIGKILL)
     return payload
