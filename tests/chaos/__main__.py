@@ -8,6 +8,7 @@ Prints a line of figures per broker; 1 where anything is not as it must be. The 
 
 import argparse
 import random
+import signal
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -21,6 +22,8 @@ from tests.chaos.soak import soak
 def main(argv: Sequence[str] | None = None) -> int:
     """Run what is asked for; the exit code."""
     options = _parser().parse_args(argv)
+    # Like Ctrl-C: whatever was started is ended on the way out.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     seed = random.SystemRandom().randrange(10**6) if options.seed is None else options.seed
     kinds = ["redis", "rabbit"] if options.broker == "both" else [options.broker]
     failed = False
@@ -55,4 +58,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)
