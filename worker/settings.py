@@ -164,6 +164,15 @@ class Settings(_Section):
     cache_breaker_failures: Count = Field(3, description="failures in a row after which it is left alone")
     cache_breaker_seconds: Seconds = Field(2.0, description="between two probes of a cache that is down")
     drain_seconds: Seconds = Field(25.0, description="to finish what is held after SIGTERM")
+    lease_seconds: Seconds = Field(
+        30.0, ge=1, description="how long a worker may be silent before others take what it holds (Redis)"
+    )
+    durability: Literal["normal", "strict"] = Field(
+        "normal", description="strict: confirmed means on disk; docs/operations.md says what each may lose"
+    )
+    allow_queue_eviction: bool = Field(
+        False, description="start although the server's policy lets it evict the queues (Redis)"
+    )
     http_host: str = Field("127.0.0.1", description="where /metrics, /livez and /readyz listen")
     http_port: Annotated[int, Number, Field(ge=0, le=65535)] = Field(
         0, description="0: any free one, printed"
