@@ -10,6 +10,7 @@ from typing import Any
 from broker.base import BrokerError, BrokerUnreachable
 from worker import commands
 from worker.app import run, version
+from worker.check import check
 from worker.console import UsageError
 from worker.dead_arguments import add_dead
 from worker.dead_commands import dead
@@ -68,7 +69,7 @@ def _run(arguments: argparse.Namespace, loaded: Loaded) -> int:
 
 _COMMANDS = {
     "run": _run,
-    "check": commands.check,
+    "check": check,
     "config": commands.config,
     "cache": commands.cache,
     "queue": commands.queue,

@@ -16,11 +16,9 @@ from wire.key import Selection, canonical
 from wire.names import Names
 from wire.values import refuse_large_integers
 from worker.app import cache_address
-from worker.audit import audit, same_server
 from worker.cache import redis_client
 from worker.catalog import Model
-from worker.console import FAILED, OK, UNREACHABLE, UsageError, agreed, connected, print_json, unreachable
-from worker.probe import probe_model
+from worker.console import FAILED, OK, UsageError, agreed, connected, print_json, unreachable
 from worker.show import as_rows, as_text
 from worker.sources import Loaded
 
@@ -59,19 +57,6 @@ def config(arguments: argparse.Namespace, loaded: Loaded) -> int:
     else:
         print(as_text(loaded))
     return OK
-
-
-def check(arguments: argparse.Namespace, loaded: Loaded) -> int:  # noqa: ARG001 - the shape of a command
-    """Say of settings, broker, cache and models whether they are well, with a hint for what is not."""
-    lines = [("ok", "settings", f"{len(loaded.origins)} set; `config` shows where each comes from", "")]
-    lines += [_check_broker(loaded), _check_cache(loaded)]
-    lines += [probe_model(name, model, loaded.settings) for name, model in loaded.settings.models.items()]
-    for verdict, what, said, hint in lines:
-        print(f"{verdict:<5} {what:<9} {said}" + (f"\n      hint      {hint}" if hint else ""))
-    failed = [what for verdict, what, _, _ in lines if verdict == "fail"]
-    warned = [what for verdict, what, _, _ in lines if verdict == "warn"]
-    print(f"{len(failed)} failed, {len(warned)} warnings")
-    return UNREACHABLE if failed else OK
 
 
 def cache(arguments: argparse.Namespace, loaded: Loaded) -> int:
@@ -165,30 +150,6 @@ def _purge(broker: Broker, names: Names, arguments: argparse.Namespace) -> int:
         return FAILED
     print_json({"queue": name, "purged": broker.purge(name)})
     return OK
-
-
-def _check_broker(loaded: Loaded) -> tuple[str, str, str, str]:
-    shown = mask(loaded.settings.broker_url)
-    try:
-        with connected(loaded) as broker:
-            depth = broker.depth()
-    except BrokerError as error:
-        return "fail", "broker", str(error), "is it running, and is RECOLLECT_BROKER_URL its address?"
-    return "ok", "broker", f"{shown} · {sum(depth.values()):,} waiting", ""
-
-
-def _check_cache(loaded: Loaded) -> tuple[str, str, str, str]:
-    settings = loaded.settings
-    shown = mask(settings.cache_url)
-    try:
-        with _cache_client(loaded) as client:
-            said = audit(client, carries_queue=same_server(settings.cache_url, settings.broker_url))
-    except (redis.RedisError, OSError, BrokerError) as error:
-        return "fail", "cache", f"{shown}: {error}", "is it running, and is RECOLLECT_CACHE_URL its address?"
-    if said:
-        text, _, hint = "; ".join(said).partition("; hint: ")
-        return "warn", "cache", f"{shown}: {text}", hint
-    return "ok", "cache", shown, ""
 
 
 @contextmanager
