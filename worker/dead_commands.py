@@ -108,8 +108,7 @@ def _replay(arguments: argparse.Namespace, names: Names) -> Ready:
                 f"{private:,} ask for replies in a queue of their own, which may be gone: "
                 f"--no-reply-to sends replies to {names.replies}, --reply-to NAME to {names.replies}.NAME"
             )
-        if not arguments.yes and not agreed(f"send {what} back?"):
-            say("nothing was sent")
+        if not _goes_on(broker, arguments, f"send {what} back?", "nothing was sent"):
             return FAILED
         if reply_queue not in (None, names.replies):
             broker.declare(str(reply_queue))
@@ -131,8 +130,8 @@ def _purge(arguments: argparse.Namespace, names: Names) -> Ready:
         if not pending:
             say("nothing to purge")
             return FAILED
-        if not arguments.yes and not agreed(f"drop {_said(found, pending)} for good?"):
-            say("nothing was dropped")
+        question = f"drop {_said(found, pending)} for good?"
+        if not _goes_on(broker, arguments, question, "nothing was dropped"):
             return FAILED
         sought = pending.total()
         walked = _settle(letters, pending, lambda _: [])
@@ -140,6 +139,17 @@ def _purge(arguments: argparse.Namespace, names: Names) -> Ready:
         return FAILED if _say_rest(sought, walked) or wrong else OK
 
     return ready
+
+
+def _goes_on(broker: Broker, arguments: argparse.Namespace, question: str, otherwise: str) -> bool:
+    if arguments.yes:
+        return True
+    if not agreed(question):
+        say(otherwise)
+        return False
+    # A person may think for longer than a heartbeat or a lease lasts.
+    broker.connect()
+    return True
 
 
 def _settle(

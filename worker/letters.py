@@ -181,7 +181,9 @@ def _resolve(beginnings: dict[str, set[str]], found: Survey) -> None:
 
 
 def _asks_private(letter: Letter) -> bool:
-    return letter.original.reply_to is not None and letter.original.reply_to.count(".") > 1
+    # recollect.replies.NAME: no prefix holds a dot.
+    original = letter.original
+    return original.queue.count(".") > 1 or (original.reply_to or "").count(".") > 1
 
 
 def replay_refusal(letter: Letter, names: Names) -> str | None:

@@ -14,12 +14,14 @@ import pytest
 
 from broker.base import Broker, Message, Outgoing
 from broker.dead import FAILED, UNDECODABLE, dead_letter, undeliverable
+from broker.urls import open_broker
 from tests.support.processes import clean_environment
 from tests.support.rig import Rig, collect
 from tests.support.servers import RabbitServer, ValkeyServer
 from tests.support.stub_model import echo, status
 from tests.support.waiting import free_port, until
 from wire.names import Names
+from worker.letters import Letters
 
 Done = subprocess.CompletedProcess[str]
 
@@ -369,5 +371,47 @@ def test_what_rabbitmq_set_aside_itself_is_replayed_to_where_it_died(
     assert desk.run("replay", "--reason", "broker:expired", "--yes").returncode == 0
     (got,) = desk.got(names.requests)
     assert (got.body, got.correlation_id, got.headers) == (b'{"payload":1}', "c", {"mine": 1})
+    desk.broker.close()
+    rig.close()
+
+
+def test_looking_often_wears_no_letter_out(rabbit_server: RabbitServer, prefix: str) -> None:
+    """RabbitMQ counts every look; with its limit set, as from 4.0 on it is by itself, nothing is dropped."""
+    names = Names(prefix)
+    rabbit_server.ctl("set_policy", prefix, f"^{prefix}\\.dead$", '{"delivery-limit":20}')
+    broker = open_broker(rabbit_server.url(), names)
+    broker.connect()
+    broker.send(names.dead, [dead_letter(Message(b"%d" % n), FAILED, 1.0 + n) for n in range(5)])
+    seen: list[str] = []
+    for _ in range(45):
+        until(lambda: broker.depth()[names.dead] == 5, what="all letters")
+        seen.clear()
+        Letters(broker, names).walk(lambda letter: seen.append(letter.id))
+        assert len(set(seen)) == len(seen) == 5
+    rabbit_server.ctl("clear_policy", prefix)
+    broker.close()
+
+
+def test_a_replay_that_is_killed_loses_nothing(
+    rabbit_server: RabbitServer, tmp_path: Path, valkey: ValkeyServer, model: Any, prefix: str
+) -> None:
+    """Every letter is still one, or its request is sent, or both."""
+    rig = Rig(tmp_path, rabbit_server.url(), valkey, model, prefix)
+    desk = Desk(rig, tmp_path)
+    desk.fail(400)
+    with subprocess.Popen(
+        [sys.executable, "-m", "worker", "dead", "replay", "--all", "--yes"],
+        cwd=tmp_path,
+        env=clean_environment(**rig._settings),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as child:
+        until(lambda: desk.waiting(desk.names.requests) > 5, what="the first requests")
+        child.kill()
+    until(lambda: desk.waiting() + desk.waiting(desk.names.requests) >= 400, what="everything back")
+    requests = desk.got(desk.names.requests, desk.waiting(desk.names.requests))
+    letters = desk.got(desk.names.dead, desk.waiting()) if desk.waiting() else []
+    assert len({message.body for message in [*requests, *letters]}) == 400
+    assert {message.headers.get("reason") for message in letters} <= {FAILED}
     desk.broker.close()
     rig.close()
