@@ -3,9 +3,9 @@
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, Literal
 
-from broker.base import Broker
+from broker.base import Broker, BrokerOptions
 from broker.urls import open_broker
 from producer.courier import Courier
 from producer.feed import Feed
@@ -38,6 +38,8 @@ class Producer:
         *,
         prefix: str = "recollect",
         broker: Broker | None = None,
+        lease_seconds: float = 30.0,
+        durability: Literal["normal", "strict"] = "normal",
         reconnect_seconds: float = 300.0,
         on_wait: Callable[[Exception], None] | None = None,
         on_idle: Callable[[], None] = lambda: None,
@@ -47,7 +49,8 @@ class Producer:
         if url is None and broker is None:
             raise ValueError(_CHOICE)
         self._names = Names(prefix)
-        opened = broker if broker is not None else open_broker(url or "", self._names)
+        options = BrokerOptions(lease_seconds, durability)
+        opened = broker if broker is not None else open_broker(url or "", self._names, options)
         self._courier = Courier(
             opened, reconnect_seconds=reconnect_seconds, clock=clock, sleep=sleep, on_wait=on_wait
         )

@@ -10,7 +10,7 @@ from typing import Any
 
 import redis
 
-from broker.base import BrokerUnreachable
+from broker.base import BrokerOptions, BrokerUnreachable
 from broker.embedded import join
 from broker.urls import mask, open_broker
 from wire.key import Selection
@@ -25,6 +25,7 @@ from worker.consistency import check_at_start
 from worker.handler import Handler
 from worker.health import HealthServer, Heartbeat, Readiness, health_app
 from worker.http_model import HttpTarget
+from worker.intake import Intake
 from worker.logs import Log, quiet_libraries
 from worker.loop import Loop
 from worker.metrics import Metrics
@@ -35,6 +36,7 @@ from worker.settings import CacheableRule, ModelSettings, Settings
 from worker.watch import Watch
 
 OK, FAILED, UNREACHABLE = 0, 1, 3
+_RECONNECT_MAX_SECONDS = 10.0
 
 
 def run(settings: Settings, log: Log, *, retry: bool = True) -> int:
@@ -146,6 +148,11 @@ def limits_of(settings: Settings) -> Limits:
     )
 
 
+def broker_options(settings: Settings, *, reaps: bool = False) -> BrokerOptions:
+    """How a process of these settings lives with the broker."""
+    return BrokerOptions(settings.lease_seconds, settings.durability, reaps)
+
+
 def cache_address(settings: Settings, stack: ExitStack) -> str:
     """The cache's URL as redis-py takes it. Joins the embedded server where that is what is asked for."""
     if not settings.cache_url.startswith("embedded:"):
@@ -191,7 +198,7 @@ def _build_loop(
     settings: Settings, callees: dict[str, Callee], cache: RedisCache, watch: Watch, *, retry: bool
 ) -> Loop:
     names, limits = Names(settings.prefix), limits_of(settings)
-    broker = open_broker(settings.broker_url, names)
+    broker = open_broker(settings.broker_url, names, broker_options(settings, reaps=True))
     handler = Handler(
         build_catalog(settings),
         cache,
@@ -212,8 +219,8 @@ def _build_loop(
         clock=time.monotonic,
         wall_clock=time.time,
         sleep=time.sleep,
-        in_flight=settings.in_flight,
-        in_flight_bytes=settings.in_flight_bytes,
+        intake=Intake(settings.in_flight, settings.in_flight_bytes),
+        reconnect_max_seconds=min(_RECONNECT_MAX_SECONDS, settings.lease_seconds / 3),
         drain_seconds=settings.drain_seconds,
         retry=retry,
         dead_letter_failed=settings.dead_letter_failed,

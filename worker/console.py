@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from broker.base import Broker, BrokerOptions
+from broker.base import Broker
 from broker.urls import open_broker
 from wire.names import Names
+from worker.app import broker_options
 from worker.sources import Loaded
 
 OK, FAILED, USAGE, UNREACHABLE = 0, 1, 2, 3
@@ -46,8 +47,7 @@ def unreachable(what: str, shown: str, error: Exception) -> int:
 def connected(loaded: Loaded) -> Iterator[Broker]:
     """The broker of the settings. Raises BrokerError."""
     settings = loaded.settings
-    options = BrokerOptions(settings.lease_seconds, settings.durability)
-    broker = open_broker(settings.broker_url, Names(settings.prefix), options)
+    broker = open_broker(settings.broker_url, Names(settings.prefix), broker_options(settings))
     try:
         broker.connect()
         yield broker

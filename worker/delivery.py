@@ -3,10 +3,11 @@
 import re
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 
-from broker.base import JSON, NDJSON, Message, Outgoing, Settlement
-from broker.dead import FAILED, UNDECODABLE, dead_letter
-from wire.errors import Failure, Outcome
+from broker.base import JSON, NDJSON, WHOLE, Message, Outgoing, Settlement
+from broker.dead import FAILED, POISON, UNDECODABLE, dead_letter
+from wire.errors import ErrorKind, Failure, Outcome
 from wire.message import Limits, Refused, Request, decode_requests, refused
 from wire.names import Names
 from wire.reply import PART_HEADER, pack_replies
@@ -50,13 +51,21 @@ class Delivery:
         if any(request.reply for request in self.requests):
             queue = message.reply_to if _may_reply_to(message, names) else names.replies
             outgoing += [Outgoing(queue or names.replies, reply) for reply in self._reply_messages(limits)]
-        if dead_letter_failed and self.failures:
+        outgoing += [Outgoing(names.dead, self._poison(position, now)) for position in message.blamed]
+        if dead_letter_failed and self.failures and not message.blamed:
             outgoing.append(Outgoing(names.dead, dead_letter(message, FAILED, now)))
         return Settlement(message, outgoing)
 
+    def _poison(self, position: int, now: float) -> Message:
+        """The dead letter of one request: without its neighbours, which have their answers."""
+        message = self.message
+        if position != WHOLE and self._is_packed:
+            line = message.body.split(b"\n")[position]
+            message = replace(message, body=line, content_type=JSON)
+        return dead_letter(message, POISON, now, f"request {position}" if position != WHOLE else "decoding")
+
     def _reply_messages(self, limits: Limits) -> list[Message]:
-        packed = self.message.content_type.partition(";")[0].strip().lower() == NDJSON
-        if not packed or self.requests_unread:
+        if not self._is_packed or self.requests_unread:
             bodies, content_type = self._replies, JSON
         else:
             bodies, content_type = list(pack_replies(self._replies, limits.reply_max_bytes)), NDJSON
@@ -72,6 +81,10 @@ class Delivery:
         ]
 
     @property
+    def _is_packed(self) -> bool:
+        return self.message.content_type.partition(";")[0].strip().lower() == NDJSON
+
+    @property
     def requests_unread(self) -> bool:
         """Whether the message was refused as a whole: it is then answered by a single JSON reply."""
         first = self.requests[0]
@@ -82,6 +95,9 @@ def open_delivery(message: Message, names: Names, limits: Limits, received: floa
     """The delivery of a received message. An undecodable one has no requests."""
     if message.problem is not None:
         return Delivery(message, (), received)
+    if WHOLE in message.blamed:
+        failure = Failure(ErrorKind.POISON, "workers died of decoding this message; it is a dead letter now")
+        return Delivery(message, [Refused(failure, message.correlation_id, whole_message=True)], received)
     if "compression" in message.headers:
         return Delivery(message, [refused("compressed bodies are not taken", whole_message=True)], received)
     requests = decode_requests(message.body, message.content_type, message.correlation_id, limits)

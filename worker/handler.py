@@ -19,6 +19,8 @@ from worker.catalog import Catalog, Model
 from worker.delivery import Delivery, open_delivery
 from worker.entry import BadEntry, Entry, jittered
 
+_POISON = Failure(ErrorKind.POISON, "workers died of this request, which ran alone; it is a dead letter now")
+
 
 class Job:
     """One request that is being worked on. `outcome` is what it will be if the model answers."""
@@ -102,9 +104,12 @@ class Handler:
         jobs = []
         for position, request in enumerate(delivery.requests):
             if isinstance(request, Refused):
-                fault = request.failure.kind is ErrorKind.INTERNAL
-                outcome = Outcome.FAILED if fault else Outcome.INVALID
+                invalid = request.failure.kind is ErrorKind.INVALID_REQUEST
+                outcome = Outcome.INVALID if invalid else Outcome.FAILED
                 self._fail(delivery, position, request, request.failure, outcome)
+                continue
+            if position in delivery.message.blamed:
+                self._fail(delivery, position, request, _POISON, Outcome.FAILED)
                 continue
             model = self._catalog.choose(request.model)
             if isinstance(model, Failure):

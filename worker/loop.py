@@ -3,60 +3,28 @@
 It alone touches the broker. Model threads only put their results down and wake it.
 """
 
+import contextlib
 import random
 from collections.abc import Callable
-from typing import Protocol
 
 from broker.base import Broker, BrokerError, BrokerLost, BrokerUnreachable, Committed, Settlement
 from wire.message import Limits
 from wire.names import Names
 from worker.calls import Calls
 from worker.delivery import Delivery
-from worker.handler import Handler
+from worker.handler import Batch, Handler, Job
+from worker.intake import Intake
+from worker.observer import LoopObserver
+from worker.suspects import Suspects
 
-_BACKOFF_SECONDS = (0.1, 10.0)
+_BACKOFF_SECONDS = 0.1
 _IDLE_SECONDS = 0.5
-_MOST_MESSAGES = 256
-
-
-class LoopObserver(Protocol):
-    """What the loop tells of its work: metrics and logs hang here."""
-
-    def turned(self) -> None:
-        """The loop has turned."""
-
-    def received(self, deliveries: list[Delivery]) -> None:
-        """Messages came in."""
-
-    def settled(self, delivery: Delivery, settlement: Settlement) -> None:
-        """Everything for this message is confirmed, and it is acknowledged."""
-
-    def forgotten(self, delivery: Delivery) -> None:
-        """It is no longer ours to settle: a lost connection gave it to somebody else."""
-
-    def undeliverable(self, count: int) -> None:
-        """So many replies became dead letters."""
-
-    def connected(self) -> None:
-        """The broker is there."""
-
-    def lost(self, error: BrokerError, retry_seconds: float) -> None:
-        """The broker is not; the next try comes after so many seconds."""
-
-    def model_lost(self, model: str) -> None:
-        """Half of a model's threads hang: the process is better replaced."""
-
-    def draining(self, open_requests: int) -> None:
-        """Nothing more is received."""
-
-    def drained(self, released: int) -> None:
-        """The end; so many messages went back to their queue."""
 
 
 class Loop:
     """Runs until `stop` is called, then drains for at most `drain_seconds`; a second call cuts that short.
 
-    `in_flight` bounds the requests held at once. `clock` is monotonic, `wall_clock` Unix seconds.
+    `clock` is monotonic, `wall_clock` Unix seconds; `reconnect_max_seconds` is the longest back-off.
     """
 
     def __init__(
@@ -71,8 +39,8 @@ class Loop:
         clock: Callable[[], float],
         wall_clock: Callable[[], float],
         sleep: Callable[[float], None],
-        in_flight: int,
-        in_flight_bytes: int,
+        intake: Intake,
+        reconnect_max_seconds: float,
         drain_seconds: float,
         retry: bool,
         dead_letter_failed: bool,
@@ -80,12 +48,12 @@ class Loop:
         self._broker, self._handler, self._calls, self._observer = broker, handler, calls, observer
         self._names, self._limits = names, limits
         self._clock, self._wall_clock, self._sleep = clock, wall_clock, sleep
-        self._in_flight, self._in_flight_bytes = in_flight, in_flight_bytes
+        self._intake, self._reconnect_max_seconds = intake, reconnect_max_seconds
         self._drain_seconds, self._retry = drain_seconds, retry
         self._dead_letter_failed = dead_letter_failed
         self._open: set[Delivery] = set()
         self._unsettled: list[tuple[Delivery, Settlement]] = []
-        self._typical_requests, self._typical_bytes = 1.0, 1.0
+        self._suspects = Suspects(broker, handler, self._start, clock)
         self._stopping = self._abandoning = False
         self.lost_model: str | None = None
 
@@ -116,36 +84,37 @@ class Loop:
     def _turn(self) -> None:
         self._observer.turned()
         self._broker.keep_alive()
-        self._handler.finish(self._calls.advance())
-        self._commit()
-        credit = self._credit()
-        wanted = {self._names.requests: credit} if credit > 0 else {}
-        messages = self._broker.receive(wanted, self._patience())
-        if messages:
-            batch = self._handler.handle(messages, self._clock())
-            self._learn(batch.deliveries)
-            self._open.update(batch.deliveries)
-            self._observer.received(batch.deliveries)
+        self._advance()
+        credit = 0 if self._suspects else self._intake.credit(self._open)
+        messages = self._broker.receive({self._names.requests: credit}, self._patience())
+        ordinary = self._suspects.put_aside(messages)
+        if ordinary:
+            batch = self._handler.handle(ordinary, self._clock())
+            self._hold(batch)
+            self._intake.learn(batch.deliveries)
             for job in batch.calls:
-                self._calls.start(job.model.name, job.request.payload, job)
+                self._start(job)
             self._commit()
 
-    def _credit(self) -> int:
-        """How many messages to take: the bounds count requests and bytes, and messages differ in both."""
-        requests = sum(len(delivery.requests) for delivery in self._open)
-        size = sum(len(delivery.message.body) for delivery in self._open)
-        by_count = (self._in_flight - requests) / self._typical_requests
-        by_bytes = (self._in_flight_bytes - size) / self._typical_bytes
-        room = min(by_count, by_bytes, _MOST_MESSAGES)
-        # Below one message there is still room for one when nothing is held: a large one must pass, too.
-        return max(int(room), 1 if not self._open or 0 < room < 1 else 0)
+    def _advance(self) -> None:
+        """Answer what the models answered, go on with what runs alone, settle."""
+        self._collect()
+        opened = self._suspects.step(self._open)
+        if opened is not None:
+            self._hold(Batch([opened], []))
+        self._commit()
 
-    def _learn(self, deliveries: list[Delivery]) -> None:
-        """Expect the largest of late, forgetting slowly: a wrong guess costs memory only upwards."""
-        requests = max(len(delivery.requests) for delivery in deliveries)
-        size = max(len(delivery.message.body) for delivery in deliveries)
-        self._typical_requests = max(1.0, requests, 0.9 * self._typical_requests)
-        self._typical_bytes = max(1.0, size, 0.9 * self._typical_bytes)
+    def _collect(self) -> None:
+        answers = self._calls.advance()
+        self._handler.finish(answers)
+        self._suspects.finished(answers)
+
+    def _hold(self, batch: Batch) -> None:
+        self._open.update(batch.deliveries)
+        self._observer.received(batch.deliveries)
+
+    def _start(self, job: Job) -> None:
+        self._calls.start(job.model.name, job.request.payload, job)
 
     def _patience(self) -> float:
         due = self._calls.next_due_seconds()
@@ -183,7 +152,7 @@ class Loop:
         try:
             step()
         except BrokerLost as error:
-            self._reconnect(error)
+            self._reconnect(error, lambda: self._stopping)
 
     def _connect(self) -> None:
         try:
@@ -191,53 +160,71 @@ class Loop:
         except BrokerUnreachable as error:
             if not self._retry:
                 raise
-            self._reconnect(error)
+            self._reconnect(error, lambda: self._stopping)
         else:
             self._observer.connected()
 
-    def _reconnect(self, error: BrokerError) -> None:
+    def _reconnect(self, error: BrokerError, give_up: Callable[[], bool]) -> None:
         """Full-jitter back-off. Calls go on meanwhile: their results wait in the cache for the redelivery."""
-        low, high = _BACKOFF_SECONDS
-        pause = low
-        while not self._stopping:
+        pause = _BACKOFF_SECONDS
+        while not give_up():
             wait = random.uniform(0, pause)  # noqa: S311 - spreads load, guards nothing
             self._observer.lost(error, wait)
-            self._wait(wait)
-            pause = min(2 * pause, high)
+            self._wait(wait, give_up)
+            pause = min(2 * pause, self._reconnect_max_seconds)
             try:
                 self._broker.connect()
-            except BrokerUnreachable as again:
+                self._give_up_suspects()
+            except (BrokerUnreachable, BrokerLost) as again:
                 error = again
             else:
                 self._observer.connected()
                 return
 
-    def _wait(self, seconds: float) -> None:
+    def _give_up_suspects(self) -> None:
+        """A lost connection may have given them to others, and two trials of one message prove nothing."""
+        on_trial = self._suspects.end_trial()
+        if on_trial is not None:
+            self._open.discard(on_trial)
+            self._observer.forgotten(on_trial)
+        self._broker.release(self._suspects.waiting())
+        self._suspects.forget_waiting()
+
+    def _wait(self, seconds: float, give_up: Callable[[], bool]) -> None:
         end = self._clock() + seconds
-        while (left := end - self._clock()) > 0 and not self._stopping:
+        while (left := end - self._clock()) > 0 and not give_up():
             self._observer.turned()
-            self._handler.finish(self._calls.advance())
+            self._collect()
             self._sleep(min(left, 0.1))
 
     def _drain(self) -> None:
         """Finish what is held, within the deadline; the rest goes back for others. In this order, because:
 
-        nothing new may come in while the end is awaited; an answer that is ready is worth more than a
-        redelivery, so calls and retries go on; what is unfinished at the deadline is released at once, or it
-        would wait until somebody notices our absence. The connection, whose heartbeats made all this
-        possible, goes last, in `run`.
+        nothing new may come in while the end is awaited, nor any trial begin; an answer that is ready is
+        worth more than a redelivery, so calls, retries and a lost connection are seen to; what is unfinished
+        at the deadline is released at once, or it would wait until somebody notices our absence. The
+        connection, whose heartbeats made all this possible, goes last, in `run`.
         """
         self._observer.draining(sum(len(delivery.requests) for delivery in self._open))
         end = self._clock() + self._drain_seconds
-        try:
-            while (self._open or self._unsettled) and self._clock() < end and not self._abandoning:
-                self._observer.turned()
-                self._broker.keep_alive()
-                self._handler.finish(self._calls.advance())
-                self._commit()
-                if self._open:
-                    self._broker.receive({}, 0.05)
+
+        def is_over() -> bool:
+            return self._abandoning or self._clock() >= end
+
+        while (self._open or self._unsettled or self._suspects) and not is_over():
+            try:
+                self._drain_turn()
+            except BrokerLost as error:
+                self._reconnect(error, is_over)
+        with contextlib.suppress(BrokerLost):  # then it gives everything back by itself
             self._broker.release([delivery.message for delivery in self._open])
-        except BrokerLost:
-            pass  # it gives everything back by itself: at least once is the promise
         self._observer.drained(len(self._open))
+
+    def _drain_turn(self) -> None:
+        self._observer.turned()
+        self._broker.keep_alive()
+        self._broker.release(self._suspects.waiting())
+        self._suspects.forget_waiting()
+        self._advance()
+        if self._open:
+            self._broker.receive({}, 0.05)

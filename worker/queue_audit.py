@@ -4,28 +4,19 @@ import re
 from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
-from typing import Any
-from urllib.parse import parse_qsl, urlencode
 
 import redis
 
 from broker.embedded import join
-from worker.cache import redis_client
+from broker.redis.address import Address
+from broker.redis.link import Link
 from worker.probe import Line
 from worker.settings import Settings
 
 _SECONDS = 3.0
 _OLDEST = (6, 2)
 _WAITAOF = (7, 2)
-_SCHEMES = {
-    "redis": "redis",
-    "rediss": "rediss",
-    "kombu+redis": "redis",
-    "redis+socket": "unix",
-    "unix": "unix",
-}
-# What only kombu understands in a URL would be an error to redis-py.
-_KEPT = re.compile(r"ssl_.*|username|password")
+_REDIS = ("redis", "rediss", "redis+socket", "unix", "redis+sentinel", "kombu+redis")
 _NOT_STRICT = ("memory", "kombu+redis")
 
 
@@ -43,19 +34,19 @@ class Server:
     snapshots: bool | None
 
     @classmethod
-    def of(cls, info: Mapping[str, Any], config: Mapping[str, str]) -> "Server":
+    def of(cls, info: Mapping[str, str], config: Mapping[str, str]) -> "Server":
         """From INFO, and what CONFIG GET would tell."""
         name = "Valkey" if "valkey_version" in info else "Redis"
-        shown = str(info.get("valkey_version", info.get("redis_version", "")))
+        shown = info.get("valkey_version", info.get("redis_version", ""))
         # Valkey goes on telling the version of Redis that it is compatible with.
-        numbers = re.findall(r"\d+", str(info.get("redis_version", "")))
+        numbers = re.findall(r"\d+", info.get("redis_version", ""))
         return cls(
             f"{name} {shown}".strip(),
             tuple(int(number) for number in numbers) or None,
-            str(info.get("role", "")),
-            str(info.get("maxmemory_policy", "")),
-            int(info.get("maxmemory", 0)),
-            bool(info.get("aof_enabled", 0)),
+            info.get("role", ""),
+            info.get("maxmemory_policy", ""),
+            int(info.get("maxmemory", "0")),
+            info.get("aof_enabled") == "1",
             config.get("appendfsync"),
             bool(config["save"]) if "save" in config else None,
         )
@@ -82,35 +73,27 @@ def audit_queue(settings: Settings) -> list[Line]:
             server = join(settings.broker_url)
             stack.callback(server.close)
             url = server.redis_url
-        elif scheme in _SCHEMES:
-            url = _address(settings.broker_url)
+        elif scheme in _REDIS:
+            # What only kombu understands in its URL would be an error here.
+            url = settings.broker_url
+            url = url if scheme != "kombu+redis" else url.removeprefix("kombu+").partition("?")[0]
         else:
             return []
-        client = redis_client(url, _SECONDS)
-        stack.callback(client.close)
-        return judge(_ask(client), settings)
+        link = Link(Address(url), _SECONDS)
+        stack.callback(link.close)
+        return judge(_ask(link), settings)
 
 
-def _address(url: str) -> str:
-    scheme, _, rest = url.partition(":")
-    place, _, query = rest.partition("?")
-    kept = urlencode([(name, value) for name, value in parse_qsl(query) if _KEPT.fullmatch(name)])
-    return f"{_SCHEMES[scheme]}:{place}" + (f"?{kept}" if kept else "")
-
-
-def _ask(client: "redis.Redis") -> Server:
-    info: dict[str, Any] = client.info()
+def _ask(link: Link) -> Server:
     config: dict[str, str] = {}
+    info = dict(line.partition(":")[::2] for line in link.ask("INFO").decode("utf-8", "replace").splitlines())
     for name in ("appendfsync", "save"):
         # Forbidden by an ACL, or renamed away by whoever hosts it.
         with suppress(redis.ResponseError):
-            found: dict[Any, Any] = client.config_get(name)
-            config |= {_str(key): _str(value) for key, value in found.items()}
+            found = link.ask("CONFIG", "GET", name)
+            pairs = found.items() if isinstance(found, dict) else zip(found[::2], found[1::2], strict=True)
+            config |= {key.decode(): value.decode() for key, value in pairs}
     return Server.of(info, config)
-
-
-def _str(value: Any) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)
 
 
 def judge(server: Server, settings: Settings) -> list[Line]:

@@ -14,20 +14,9 @@ from pydantic import (
     model_validator,
 )
 
+from broker.urls import SCHEMES
 from wire.names import Names
 
-BROKER_SCHEMES = (
-    "embedded",
-    "redis",
-    "rediss",
-    "redis+socket",
-    "unix",
-    "amqp",
-    "pyamqp",
-    "amqps",
-    "memory",
-    "kombu+redis",
-)
 CACHE_SCHEMES = ("embedded", "redis", "rediss", "unix")
 
 
@@ -163,13 +152,11 @@ class Settings(_Section):
     cache_deadline_seconds: Seconds = Field(0.2, description="of each cache operation, all included")
     cache_breaker_failures: Count = Field(3, description="failures in a row after which it is left alone")
     cache_breaker_seconds: Seconds = Field(2.0, description="between two probes of a cache that is down")
+    lease_seconds: Annotated[float, Number, Field(ge=1, le=86_400)] = Field(
+        30.0, description="how long a worker may be silent before others take what it holds (Redis)"
+    )
+    durability: Literal["normal", "strict"] = Field("normal", description="strict: confirmed means on disk")
     drain_seconds: Seconds = Field(25.0, description="to finish what is held after SIGTERM")
-    lease_seconds: Seconds = Field(
-        30.0, ge=1, description="how long a worker may be silent before others take what it holds (Redis)"
-    )
-    durability: Literal["normal", "strict"] = Field(
-        "normal", description="strict: confirmed means on disk; docs/operations.md says what each may lose"
-    )
     allow_queue_eviction: bool = Field(
         False, description="start although the server's policy lets it evict the queues (Redis)"
     )
@@ -184,10 +171,10 @@ class Settings(_Section):
     @field_validator("broker_url")
     @classmethod
     def _known_broker(cls, value: str) -> str:
-        if not _has_scheme(value, BROKER_SCHEMES):
+        if not _has_scheme(value, SCHEMES):
             raise ValueError(
                 "expected embedded:, redis://host:6379/0, pyamqp://user:password@host:5672// "
-                f"or another URL of: {', '.join(BROKER_SCHEMES)}"
+                f"or another URL of: {', '.join(SCHEMES)}"
             )
         return value
 

@@ -18,9 +18,37 @@ class ValkeyServer:
     """The embedded wheel's Valkey on a TCP port."""
 
     def __init__(self, place: Path, **options: str) -> None:
+        place.mkdir(exist_ok=True)
         self.port = free_port()
-        self._place, self._options = place, options
+        self._place = place
+        self._options = {name.replace("_", "-"): value for name, value in options.items()}
+        self._first: list[str] = []
         self._child: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> "ValkeyServer":
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def as_sentinel(self, name: str, master: "ValkeyServer") -> "ValkeyServer":
+        """Watch `master` instead of serving."""
+        conf = self._place / "sentinel.conf"
+        conf.write_text(
+            f"sentinel monitor {name} 127.0.0.1 {master.port} 2\n"
+            f"sentinel down-after-milliseconds {name} 1000\nsentinel failover-timeout {name} 4000\n"
+        )
+        self._first, self._options = [str(conf), "--sentinel"], {"bind": "127.0.0.1"}
+        return self
+
+    def sees_quorum(self, name: str) -> bool:
+        """Whether this sentinel knows the replica and its two fellows."""
+        with self.client() as client:
+            try:
+                found = client.sentinel_master(name)
+                return bool(found["num-slaves"] == 1 and found["num-other-sentinels"] == 2)
+            except redis.RedisError:
+                return False
 
     @property
     def url(self) -> str:
@@ -30,10 +58,19 @@ class ValkeyServer:
         return redis.Redis(port=self.port, db=database, retry=None, socket_timeout=5)
 
     def start(self) -> "ValkeyServer":
-        options = {"bind": "127.0.0.1", "save": "", "appendonly": "yes", **self._options}
+        defaults = {} if self._first else {"bind": "127.0.0.1", "save": "", "appendonly": "yes"}
+        options = {**defaults, **self._options}
         arguments = [part for name, value in options.items() for part in (f"--{name}", value)]
         self._child = subprocess.Popen(
-            [str(get_binary_path()), "--port", str(self.port), "--dir", str(self._place), *arguments],
+            [
+                str(get_binary_path()),
+                *self._first,
+                "--port",
+                str(self.port),
+                "--dir",
+                str(self._place),
+                *arguments,
+            ],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             start_new_session=True,

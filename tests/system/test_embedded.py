@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from broker import embedded
+from broker import embedded_server
 from broker.base import BrokerUnreachable
 from broker.embedded import EmbeddedError, join
 from producer.client import Producer
@@ -163,7 +163,7 @@ def test_a_state_that_is_no_directory_is_explained(place: Path) -> None:
 
 def test_a_strangers_socket_directory_is_refused(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Somebody else's directory under the same name could hold somebody else's server."""
-    monkeypatch.setattr(embedded.tempfile, "gettempdir", lambda: str(place))
+    monkeypatch.setattr(embedded_server.tempfile, "gettempdir", lambda: str(place))
     server = join(f"embedded:{place / 's'}")
     directory = server.socket_path.parent
     server.close()
@@ -204,8 +204,8 @@ def test_a_server_whose_last_user_was_killed_is_joined_again(place: Path) -> Non
 
 def test_a_silent_server_gets_no_second_beside_it(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two servers would ruin one append-only file; the error names the pid, and leaving ends what hangs."""
-    monkeypatch.setattr(embedded, "_START_SECONDS", 1.0)
-    monkeypatch.setattr(embedded, "_STOP_SECONDS", 1.0)
+    monkeypatch.setattr(embedded_server, "_START_SECONDS", 1.0)
+    monkeypatch.setattr(embedded_server, "_STOP_SECONDS", 1.0)
     first = join(f"embedded:{place / 's'}")
     pid = server_pid(first.redis_url)
     os.kill(pid, signal.SIGSTOP)
@@ -221,7 +221,7 @@ def test_another_temporary_directory_finds_the_same_server(
 ) -> None:
     """Two shells with different TMPDIRs are served by one."""
     with join(f"embedded:{place / 's'}") as first:
-        monkeypatch.setattr(embedded.tempfile, "gettempdir", lambda: str(place))
+        monkeypatch.setattr(embedded_server.tempfile, "gettempdir", lambda: str(place))
         with join(f"embedded:{place / 's'}") as second:
             assert second.socket_path == first.socket_path
 

@@ -42,12 +42,13 @@ def test_kombu_priorities_are_read(redis_rig: Rig) -> None:
     rig = redis_rig
     rig.work()
     replies = rig.names.replies_for("p")
+    broker = rig.broker()
+    broker.declare(replies)
     with kombu.Connection(rig._broker_url) as connection:
         queue = connection.SimpleQueue(rig.names.requests)
         for priority in (0, 3, 5, 6, 9):
             queue.put({"payload": priority}, reply_to=replies, priority=priority)
         queue.close()
-    broker = rig.broker()
     found = collect(broker, replies, 5)
     assert {orjson.loads(m.body)["result"]["echo"] for m in found} == {0, 3, 5, 6, 9}
     broker.close()

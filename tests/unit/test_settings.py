@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from broker import urls
-from worker.settings import BROKER_SCHEMES, CacheableRule, ModelSettings, Settings
+from worker.settings import CacheableRule, ModelSettings, Settings
 from worker.show import as_rows, as_text
 from worker.sources import Loaded, SettingsError, load
 
@@ -219,11 +218,6 @@ def test_urls_of_unknown_services_are_refused(place: Path, url: str) -> None:
     """Before anything is started, with what would do."""
     assert "`broker_url`: expected embedded:, redis://host:6379/0" in wrong(place, BROKER_URL=url)
     assert "`cache_url`: expected embedded:, redis://host:6379/1" in wrong(place, CACHE_URL=url)
-
-
-def test_every_broker_that_can_be_opened_can_be_set() -> None:
-    """The two lists of schemes are one."""
-    assert set(BROKER_SCHEMES) == {"embedded", *urls._SCHEMES}
 
 
 @pytest.mark.parametrize(

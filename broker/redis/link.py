@@ -1,0 +1,83 @@
+"""One connection to the server: scripts and plain commands.
+
+redis-py's connections and parser, without its client: the client tries again by itself, and a command that
+was tried again may have run twice.
+"""
+
+import contextlib
+from collections.abc import Sequence
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from redis.connection import ConnectionInterface
+from redis.exceptions import NoScriptError, RedisError
+
+from broker.redis.address import Address
+
+Argument = str | bytes | int | float
+
+
+@cache
+def _source(name: str) -> bytes:
+    folder = files("broker.redis")
+    return folder.joinpath("common.lua").read_bytes() + folder.joinpath(f"{name}.lua").read_bytes()
+
+
+class Link:
+    """A connection that is made when it is first used, and not made again after an error: its owner decides.
+
+    Raises what redis-py raises: RedisError, OSError.
+    """
+
+    def __init__(self, address: Address, timeout: float) -> None:
+        self._address, self._timeout = address, timeout
+        self._connection: ConnectionInterface | None = None
+        self._digests: dict[str, str] = {}
+
+    def ask(self, *command: Argument) -> Any:
+        """The server's answer to one command."""
+        connection = self._open()
+        connection.send_command(*command)
+        return connection.read_response()
+
+    def ask_all(self, commands: Sequence[Sequence[Argument]]) -> list[Any]:
+        """The answers to several commands in one round trip. An error is raised after all are read."""
+        connection = self._open()
+        connection.send_packed_command(connection.pack_commands(commands))
+        answers = [_read(connection) for _ in commands]
+        for answer in answers:
+            if isinstance(answer, RedisError):
+                raise answer
+        return answers
+
+    def run(self, script: str, keys: Sequence[Argument], arguments: Sequence[Argument]) -> Any:
+        """The answer of one of our scripts, which the server may have forgotten."""
+        if script in self._digests:
+            with contextlib.suppress(NoScriptError):  # then it has not run
+                return self.ask("EVALSHA", self._digests[script], len(keys), *keys, *arguments)
+        self._digests[script] = self.ask("SCRIPT", "LOAD", _source(script)).decode()
+        return self.ask("EVALSHA", self._digests[script], len(keys), *keys, *arguments)
+
+    def close(self) -> None:
+        """Hang up. Never raises."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with contextlib.suppress(RedisError, OSError):
+                connection.disconnect()
+
+    def _open(self) -> ConnectionInterface:
+        if self._connection is None:
+            connection = self._address.connection(self._timeout)
+            connection.connect()
+            self._connection = connection
+        return self._connection
+
+
+def _read(connection: ConnectionInterface) -> Any:
+    try:
+        return connection.read_response(disconnect_on_error=False)
+    except RedisError as error:
+        if not connection.is_connected:
+            raise
+        return error

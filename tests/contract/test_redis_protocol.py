@@ -1,0 +1,235 @@
+"""Claim, commit, release, reap and reconnect in any order, with answers lost and commands that run late.
+
+The reference is one sentence: each request is in exactly one place, be it its queue, in flight, or answered.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any
+
+import pytest
+from hypothesis import Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+from redis.exceptions import ConnectionError as Cut
+
+from broker.base import BrokerError, BrokerLost, BrokerOptions, Message, Outgoing, Settlement
+from broker.redis import broker as broker_module
+from broker.redis.broker import RedisBroker
+from broker.redis.envelope import decode
+from broker.redis.link import Link
+from tests.support.servers import ValkeyServer
+from wire.names import Names
+
+WORKERS = range(2)
+worker = st.sampled_from(WORKERS)
+fate = st.sampled_from(["answered"] * 6 + ["lost", "late", "never"])
+
+
+class Network:
+    """What becomes of each command: answered; run but not answered; run later; never run."""
+
+    def __init__(self) -> None:
+        self.fate = "answered"
+        self.under_way: list[tuple[Any, ...]] = []
+
+
+class LossyLink(Link):
+    """A link over a network that a test rules."""
+
+    network: Network
+
+    def ask(self, *command: Any) -> Any:
+        if command[0] != "EVALSHA" or self.network.fate == "answered":
+            return super().ask(*command)
+        if self.network.fate == "late":
+            self.network.under_way.append(command)
+        if self.network.fate == "lost":
+            super().ask(*command)
+        raise Cut("no answer")
+
+
+class Protocol(RuleBasedStateMachine):
+    """Two workers, a producer, and everything that can come between them."""
+
+    server: ValkeyServer
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names = Names("p")
+        self.network = LossyLink.network = Network()
+        self.client = self.server.client()
+        self.client.flushdb()
+        self.sent = 0
+        self.workers = [self.new_worker() for _ in WORKERS]
+        self.held: dict[int, list[Message]] = {n: [] for n in WORKERS}
+        self.said: Counter[bytes] = Counter()
+
+    def new_worker(self) -> RedisBroker:
+        opened = RedisBroker(self.server.url, self.names, BrokerOptions(3600.0, reaps=True))
+        opened.connect()
+        return opened
+
+    @rule(count=st.integers(1, 4))
+    def send(self, count: int) -> None:
+        self.come_back(0)
+        items = [b"%d" % n for n in range(self.sent, self.sent + count)]
+        self.sent += count
+        try:
+            self.workers[0].send(self.names.requests, [Message(item) for item in items])
+        except BrokerLost:  # its lease was gone: nothing was sent
+            self.sent -= count
+
+    @rule(n=worker, most=st.integers(1, 4), fate=fate)
+    def claim(self, n: int, most: int, fate: str) -> None:
+        self.come_back(n)
+        with self.ruled(fate), suppress(BrokerLost):
+            self.held[n] += self.workers[n].receive({self.names.requests: most}, 0)
+
+    @rule(n=worker, share=st.integers(1, 3), fate=fate)
+    def commit(self, n: int, share: int, fate: str) -> None:
+        self.come_back(n)
+        some = self.held[n][::share]
+        settlements = [Settlement(m, [Outgoing(self.names.replies, Message(m.body))]) for m in some]
+        with self.ruled(fate):
+            try:
+                committed = self.workers[n].commit(settlements)
+            except BrokerLost:
+                return
+        self.said.update(settlement.message.body for settlement in committed.settled)
+        self.held[n] = [m for m in self.held[n] if all(m is not other for other in some)]
+
+    @rule(n=worker, fate=fate)
+    def release(self, n: int, fate: str) -> None:
+        self.come_back(n)
+        with self.ruled(fate):
+            try:
+                self.workers[n].release(self.held[n][:2])
+            except BrokerLost:
+                return
+        self.held[n] = self.held[n][2:]
+
+    @rule(n=worker, fate=fate)
+    def recover(self, n: int, fate: str) -> None:
+        with self.ruled(fate), suppress(BrokerError):
+            self.workers[n].connect()
+
+    def come_back(self, n: int) -> None:
+        """As the loop does before it goes on."""
+        if self.workers[n]._link is None:
+            self.workers[n].connect()
+
+    @rule(n=worker)
+    def die(self, n: int) -> None:
+        self.presume_dead(n)
+        self.vanish(n)
+        self.workers[n] = self.new_worker()
+
+    def vanish(self, n: int) -> None:
+        """No farewell: what it held is still its own on the server."""
+        self.workers[n]._lease.end()
+        self.workers[n]._disconnect()
+        self.workers[n]._waiter.close()
+        self.held[n] = []
+
+    @rule(n=worker)
+    def presume_dead(self, n: int) -> None:
+        for name in (self.workers[n]._id, *self.workers[n]._earlier):
+            self.client.zadd(self.names.leases, {name: 1}, xx=True)
+
+    @rule(n=worker, fate=fate)
+    def reap(self, n: int, fate: str) -> None:
+        self.come_back(n)
+        with self.ruled(fate), suppress(BrokerLost):
+            self.workers[n].reap()
+
+    @precondition(lambda self: self.network.under_way)
+    @rule()
+    def deliver_late(self) -> None:
+        self.client.execute_command(*self.network.under_way.pop(0))
+
+    @invariant()
+    def each_request_is_in_exactly_one_place(self) -> None:
+        places = Counter(self.waiting()) + Counter(self.in_flight()) + Counter(self.answered())
+        assert places == Counter(b"%d" % n for n in range(self.sent))
+
+    @invariant()
+    def nothing_is_in_flight_that_its_connected_holder_does_not_know(self) -> None:
+        for opened in self.workers:
+            if opened._link is not None:
+                fields = self.client.hkeys(self.names.in_flight(opened._id))
+                assert {field.decode() for field in fields} <= opened._holdings._held.keys()
+
+    @invariant()
+    def what_was_said_to_be_settled_is(self) -> None:
+        assert self.said.keys() <= set(self.answered())
+        assert all(count == 1 for count in self.said.values())
+
+    def teardown(self) -> None:
+        """One healthy worker answers all that is left, whatever came before."""
+        while self.network.under_way:
+            self.deliver_late()
+        for n in WORKERS:
+            self.vanish(n)
+        for holder in self.client.zrange(self.names.leases, 0, -1):
+            self.client.zadd(self.names.leases, {holder: 1})
+        survivor = self.new_worker()
+        for _ in range(60):
+            survivor.reap()
+            for message in survivor.receive({self.names.requests: 100}, 0):
+                out = [Outgoing(self.names.replies, Message(message.body))]
+                survivor.commit([Settlement(message, out)])
+        assert Counter(self.answered()) == Counter(b"%d" % n for n in range(self.sent))
+        survivor.close()
+        assert set(self.client.keys()) <= {b"p.replies"}
+        self.client.close()
+
+    def ruled(self, fate: str) -> "Ruled":
+        return Ruled(self.network, fate)
+
+    def waiting(self) -> Iterator[bytes]:
+        return (decode(item, "").body for item in self.client.lrange(self.names.requests, 0, -1))
+
+    def answered(self) -> Iterator[bytes]:
+        return (decode(item, "").body for item in self.client.lrange(self.names.replies, 0, -1))
+
+    def in_flight(self) -> Iterator[bytes]:
+        for key in self.client.keys(self.names.in_flight("*")):
+            yield from (decode(item, "").body for item in self.client.hvals(key))
+
+
+class Ruled:
+    """The network behaves like this meanwhile."""
+
+    def __init__(self, network: Network, fate: str) -> None:
+        self._network, self._fate = network, fate
+
+    def __enter__(self) -> None:
+        self._network.fate = self._fate
+
+    def __exit__(self, *_: object) -> None:
+        self._network.fate = "answered"
+
+
+def test_no_interleaving_loses_or_doubles_a_reply(
+    valkey: ValkeyServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On the scripts that ship, and a real server."""
+    monkeypatch.setattr(broker_module, "Link", LossyLink)
+    Protocol.server = valkey
+    run_state_machine_as_test(
+        Protocol,
+        settings=settings(
+            max_examples=80,
+            stateful_step_count=50,
+            deadline=None,
+            phases=(Phase.explicit, Phase.reuse, Phase.generate),
+        ),
+    )

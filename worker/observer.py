@@ -1,0 +1,40 @@
+"""What the loop tells of its work: metrics and logs hang here."""
+
+from typing import Protocol
+
+from broker.base import BrokerError, Settlement
+from worker.delivery import Delivery
+
+
+class LoopObserver(Protocol):
+    """Told by the loop, on its thread."""
+
+    def turned(self) -> None:
+        """The loop has turned."""
+
+    def received(self, deliveries: list[Delivery]) -> None:
+        """Messages came in."""
+
+    def settled(self, delivery: Delivery, settlement: Settlement) -> None:
+        """Everything for this message is confirmed, and it is acknowledged."""
+
+    def forgotten(self, delivery: Delivery) -> None:
+        """It is no longer ours to settle: a lost connection gave it to somebody else."""
+
+    def undeliverable(self, count: int) -> None:
+        """So many replies became dead letters."""
+
+    def connected(self) -> None:
+        """The broker is there."""
+
+    def lost(self, error: BrokerError, retry_seconds: float) -> None:
+        """The broker is not; the next try comes after so many seconds."""
+
+    def model_lost(self, model: str) -> None:
+        """Half of a model's threads hang: the process is better replaced."""
+
+    def draining(self, open_requests: int) -> None:
+        """Nothing more is received."""
+
+    def drained(self, released: int) -> None:
+        """The end; so many messages went back to their queue."""
