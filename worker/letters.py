@@ -11,7 +11,7 @@ from wire.names import Names
 
 _BATCH = (8, 256)  # messages: the first, before we know how large they are, and the most
 _BATCH_BYTES = 16 << 20
-_PATIENCE_SECONDS = (1.0, 0.1)  # while more is said to wait, and after that
+_PATIENCE_SECONDS = (10.0, 0.1)  # while more is known to wait, and after that
 _RELEASED_AT_ONCE = 500
 # A quorum queue counts a delivery each time it gets a message back, and RabbitMQ 4 drops one at the 21st.
 _WORN = 10
@@ -21,13 +21,16 @@ Visit = Callable[[Letter], Sequence[Outgoing] | None]
 
 @dataclass(slots=True)
 class Walked:
-    """What a walk came by: `waiting` when it began, `read` by it, `settled`, `undeliverable` (dead again)."""
+    """What a walk came by: `waiting` when it began, `read` by it, `settled`, `undeliverable` (dead again).
+
+    `renewed` are the ids of letters that were sent to the end of the queue, where they will be met again.
+    """
 
     waiting: int
     read: int = 0
     settled: int = 0
     undeliverable: int = 0
-    renewed: int = 0
+    renewed: Counter[str] = field(default_factory=Counter)
 
 
 class Letters:
@@ -36,6 +39,7 @@ class Letters:
     def __init__(self, broker: Broker, names: Names) -> None:
         self._broker, self._names = broker, names
         self._batch = _BATCH[0]
+        self._returned = 0
 
     def walk(
         self, visit: Visit, *, most: int | None = None, enough: Callable[[], bool] = lambda: False
@@ -46,26 +50,23 @@ class Letters:
         acknowledged, in one commit. What stays is held, without its body, until the end of the walk: a queue
         has no other way to see the next one. Raises BrokerLost; closing the broker gives back what is held.
         """
-        walked = Walked(self._broker.depth().get(self._names.dead, 0))
+        # What an earlier walk gave back is there, though a broker may take its time to count and show it.
+        waiting = max(self._broker.depth().get(self._names.dead, 0), self._returned)
+        walked = Walked(waiting)
         held: list[Message] = []
         while not enough() and (messages := self._next(walked, most)):
             self._broker.keep_alive()
             held += self._settle(messages, visit, walked)
         self._give_back(held)
+        self._returned = len(held)
         return walked
 
     def _next(self, walked: Walked, most: int | None) -> list[Message]:
-        bounds = [self._batch]
-        if most is not None:
-            bounds.append(most - walked.read)
-        if walked.renewed:
-            # A renewed letter is at the end of the queue now, and would come again.
-            bounds.append(walked.waiting - walked.read)
-        if (credit := min(bounds)) <= 0:
+        credit = self._batch if most is None else min(self._batch, most - walked.read)
+        if credit <= 0:
             return []
         patience = _PATIENCE_SECONDS[0 if walked.read < walked.waiting else 1]
         messages = self._broker.receive({self._names.dead: credit}, patience)
-        walked.read += len(messages)
         if messages:
             largest = max(len(message.body) for message in messages)
             self._batch = max(1, min(_BATCH[1], _BATCH_BYTES // max(1, largest)))
@@ -74,11 +75,16 @@ class Letters:
     def _settle(self, messages: Sequence[Message], visit: Visit, walked: Walked) -> list[Message]:
         kept, settlements, renewals = [], [], []
         for message in messages:
-            outgoing = visit(Letter.read(message))
+            letter = Letter.read(message)
+            is_met_again = message.deliveries < _WORN and walked.renewed[letter.id] > 0
+            walked.renewed[letter.id] -= is_met_again
+            walked.read += not is_met_again
+            outgoing = None if is_met_again else visit(letter)
             if outgoing is not None:
                 settlements.append(Settlement(message, outgoing))
             elif message.deliveries >= _WORN and message.problem is None:
                 renewals.append(Settlement(message, [Outgoing(self._names.dead, _renewed(message))]))
+                walked.renewed[letter.id] += 1
             else:
                 # The broker knows it by its token; what it held may be large.
                 message.body, message.headers = b"", {}
@@ -88,7 +94,7 @@ class Letters:
             walked.settled += len(committed.settled)
             walked.undeliverable += len(committed.undeliverable)
         if renewals:
-            walked.renewed += len(self._broker.commit(renewals).settled)
+            self._broker.commit(renewals)
         return kept
 
     def _give_back(self, held: list[Message]) -> None:
