@@ -10,6 +10,10 @@ from typing import Any
 from broker.base import BrokerError, BrokerUnreachable
 from worker import commands
 from worker.app import run, version
+from worker.check import check
+from worker.console import UsageError
+from worker.dead_arguments import add_dead
+from worker.dead_commands import dead
 from worker.logs import build_log
 from worker.sources import Loaded, SettingsError, load
 
@@ -21,6 +25,7 @@ _EXAMPLES = """examples:
   python -m worker check                       are broker, cache and models there?
   python -m worker key '{"b":1,"a":2}' --model sentiment --model-version 1
   python -m worker cache purge --model sentiment
+  python -m worker dead list                   what nobody could be answered for; dead --help has more
 
 settings: flag > environment (RECOLLECT_*) > recollect.toml > default; the list is in docs/settings.md
 exit codes: 0 well, 1 something failed, 2 usage or settings, 3 a service is unreachable, 130 interrupted"""
@@ -34,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return commands.key(arguments)
         loaded = _load(arguments)
         return int(_COMMANDS[arguments.command](arguments, loaded))
-    except (SettingsError, commands.UsageError) as error:
+    except (SettingsError, UsageError) as error:
         print(error, file=sys.stderr)
         return USAGE
     except KeyboardInterrupt:
@@ -48,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(arguments: argparse.Namespace, loaded: Loaded) -> int:
     settings = loaded.settings
     if not settings.models:
-        raise commands.UsageError(
+        raise UsageError(
             "error: no model is set; for example\n"
             "    RECOLLECT_MODELS__SENTIMENT__TARGET=http://127.0.0.1:8000/predict\n(nothing was started)"
         )
@@ -59,15 +64,16 @@ def _run(arguments: argparse.Namespace, loaded: Loaded) -> int:
         print(f"error: {error}", file=sys.stderr)
         return UNREACHABLE
     except (ValueError, OSError, BrokerError) as error:
-        raise commands.UsageError(f"error: {error}\n(nothing was started)") from None
+        raise UsageError(f"error: {error}\n(nothing was started)") from None
 
 
 _COMMANDS = {
     "run": _run,
-    "check": commands.check,
+    "check": check,
     "config": commands.config,
     "cache": commands.cache,
     "queue": commands.queue,
+    "dead": dead,
 }
 
 
@@ -81,7 +87,7 @@ def _load(arguments: argparse.Namespace) -> Loaded:
     for item in arguments.set:
         name, equals, value = item.partition("=")
         if not equals:
-            raise commands.UsageError(f"error: --set {item}: expected NAME=VALUE, such as in_flight=512")
+            raise UsageError(f"error: --set {item}: expected NAME=VALUE, such as in_flight=512")
         flags["\x1f".join(name.strip().split("."))] = value
     return load(flags, os.environ, Path.cwd(), Path(config) if config else None)
 
@@ -111,6 +117,7 @@ def _parser() -> argparse.ArgumentParser:
     queue.add_argument("--queue", help="purge: requests, misses, replies, dead, or a full name")
     queue.add_argument("--yes", action="store_true", help="purge without asking")
     queue.add_argument("--json", action="store_true")
+    add_dead(sub, common)
     return parser
 
 

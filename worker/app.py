@@ -22,6 +22,7 @@ from worker.breaker import Breaker
 from worker.cache import RedisCache, redis_client
 from worker.calls import Callee, Calls
 from worker.catalog import Cacheable, Catalog, Model, field_equals, predicate
+from worker.consistency import check_at_start
 from worker.handler import Handler
 from worker.health import HealthServer, Heartbeat, Readiness, health_app
 from worker.http_model import HttpTarget
@@ -61,6 +62,7 @@ def run(settings: Settings, log: Log, *, retry: bool = True) -> int:
             callee.target.warm()
         readiness.reason = "no broker yet"
         cache = _open_cache(settings, watch, log, stack)
+        check_at_start(settings, log)
         loop = _build_loop(settings, callees, cache, watch, retry=retry)
         _listen_to_signals(loop)
         try:

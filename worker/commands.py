@@ -1,7 +1,6 @@
 """What the worker's command line does besides running."""
 
 import argparse
-import json
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -11,25 +10,19 @@ import orjson
 import redis
 
 from broker.base import Broker, BrokerError
-from broker.urls import mask, open_broker
+from broker.urls import mask
 from wire.errors import InvalidRequest
 from wire.key import Selection, canonical
 from wire.names import Names
 from wire.values import refuse_large_integers
-from worker.app import broker_options, cache_address
-from worker.audit import audit, same_server
+from worker.app import cache_address
 from worker.cache import redis_client
 from worker.catalog import Model
-from worker.probe import probe_model
+from worker.console import FAILED, OK, UsageError, agreed, connected, print_json, unreachable
 from worker.show import as_rows, as_text
 from worker.sources import Loaded
 
-OK, FAILED, UNREACHABLE = 0, 1, 3
 _TIMEOUT_SECONDS = 5.0
-
-
-class UsageError(Exception):
-    """A command that cannot be carried out as it was given."""
 
 
 def key(arguments: argparse.Namespace) -> int:
@@ -47,7 +40,7 @@ def key(arguments: argparse.Namespace) -> int:
     )
     model.see_generation(arguments.generation)
     digest = model.key(payload)
-    _print_json(
+    print_json(
         {
             "canonical": model.key_text(payload).decode(),
             "digest": digest,
@@ -60,23 +53,10 @@ def key(arguments: argparse.Namespace) -> int:
 def config(arguments: argparse.Namespace, loaded: Loaded) -> int:
     """Print every setting and its origin."""
     if arguments.json:
-        _print_json({name: {"value": value, "origin": origin} for name, value, origin in as_rows(loaded)})
+        print_json({name: {"value": value, "origin": origin} for name, value, origin in as_rows(loaded)})
     else:
         print(as_text(loaded))
     return OK
-
-
-def check(arguments: argparse.Namespace, loaded: Loaded) -> int:  # noqa: ARG001 - the shape of a command
-    """Say of settings, broker, cache and models whether they are well, with a hint for what is not."""
-    lines = [("ok", "settings", f"{len(loaded.origins)} set; `config` shows where each comes from", "")]
-    lines += [_check_broker(loaded), _check_cache(loaded)]
-    lines += [probe_model(name, model, loaded.settings) for name, model in loaded.settings.models.items()]
-    for verdict, what, said, hint in lines:
-        print(f"{verdict:<5} {what:<9} {said}" + (f"\n      hint      {hint}" if hint else ""))
-    failed = [what for verdict, what, _, _ in lines if verdict == "fail"]
-    warned = [what for verdict, what, _, _ in lines if verdict == "warn"]
-    print(f"{len(failed)} failed, {len(warned)} warnings")
-    return UNREACHABLE if failed else OK
 
 
 def cache(arguments: argparse.Namespace, loaded: Loaded) -> int:
@@ -88,11 +68,11 @@ def cache(arguments: argparse.Namespace, loaded: Loaded) -> int:
         with _cache_client(loaded) as client:
             if arguments.action == "purge":
                 count = _forget(client, names, arguments.model)
-                _print_json({"model": arguments.model, "purged": count})
+                print_json({"model": arguments.model, "purged": count})
             else:
                 _print_stats(client, names, loaded, as_json=arguments.json)
     except (redis.RedisError, OSError, BrokerError) as error:
-        return _unreachable("cache", mask(loaded.settings.cache_url), error)
+        return unreachable("cache", mask(loaded.settings.cache_url), error)
     return OK
 
 
@@ -121,7 +101,7 @@ def _print_stats(client: "redis.Redis", names: Names, loaded: Loaded, *, as_json
         "expired": info["expired_keys"],
     }
     if as_json:
-        _print_json(stats)
+        print_json(stats)
         return
     for model, count in entries.items():
         print(f"{model:<20} {count:>12,} entries")
@@ -145,14 +125,14 @@ def queue(arguments: argparse.Namespace, loaded: Loaded) -> int:
     """Count what waits, or drop it."""
     names = Names(loaded.settings.prefix)
     try:
-        with _broker(loaded, names) as broker:
+        with connected(loaded) as broker:
             if arguments.action == "purge":
                 return _purge(broker, names, arguments)
             depth = broker.depth()
     except BrokerError as error:
-        return _unreachable("broker", mask(loaded.settings.broker_url), error)
+        return unreachable("broker", mask(loaded.settings.broker_url), error)
     if arguments.json:
-        _print_json(depth)
+        print_json(depth)
     else:
         for name, waiting in depth.items():
             print(f"{name:<28} {waiting:>10,} waiting")
@@ -165,42 +145,11 @@ def _purge(broker: Broker, names: Names, arguments: argparse.Namespace) -> int:
     if name not in known.values() and not (name and names.is_reply_queue(name)):
         raise UsageError(f"error: queue purge needs --queue, one of: {', '.join(known)}")
     waiting = broker.depth().get(name)
-    if not arguments.yes and not _agreed(f"drop {waiting if waiting is not None else 'all'} in {name}?"):
+    if not arguments.yes and not agreed(f"drop {waiting if waiting is not None else 'all'} in {name}?"):
         print("nothing was dropped", file=sys.stderr)
         return FAILED
-    _print_json({"queue": name, "purged": broker.purge(name)})
+    print_json({"queue": name, "purged": broker.purge(name)})
     return OK
-
-
-def _agreed(question: str) -> bool:
-    if not sys.stdin.isatty():
-        raise UsageError(f"error: {question} say so with --yes")
-    print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
-    return sys.stdin.readline().strip().lower() in ("y", "yes")
-
-
-def _check_broker(loaded: Loaded) -> tuple[str, str, str, str]:
-    shown = mask(loaded.settings.broker_url)
-    try:
-        with _broker(loaded, Names(loaded.settings.prefix)) as broker:
-            depth = broker.depth()
-    except BrokerError as error:
-        return "fail", "broker", str(error), "is it running, and is RECOLLECT_BROKER_URL its address?"
-    return "ok", "broker", f"{shown} · {sum(depth.values()):,} waiting", ""
-
-
-def _check_cache(loaded: Loaded) -> tuple[str, str, str, str]:
-    settings = loaded.settings
-    shown = mask(settings.cache_url)
-    try:
-        with _cache_client(loaded) as client:
-            said = audit(client, carries_queue=same_server(settings.cache_url, settings.broker_url))
-    except (redis.RedisError, OSError, BrokerError) as error:
-        return "fail", "cache", f"{shown}: {error}", "is it running, and is RECOLLECT_CACHE_URL its address?"
-    if said:
-        text, _, hint = "; ".join(said).partition("; hint: ")
-        return "warn", "cache", f"{shown}: {text}", hint
-    return "ok", "cache", shown, ""
 
 
 @contextmanager
@@ -211,24 +160,5 @@ def _cache_client(loaded: Loaded) -> Iterator["redis.Redis"]:
         yield client
 
 
-@contextmanager
-def _broker(loaded: Loaded, names: Names) -> Iterator[Broker]:
-    broker = open_broker(loaded.settings.broker_url, names, broker_options(loaded.settings))
-    try:
-        broker.connect()
-        yield broker
-    finally:
-        broker.close()
-
-
-def _unreachable(what: str, shown: str, error: Exception) -> int:
-    print(f"error: {what} {shown}: {error}", file=sys.stderr)
-    return UNREACHABLE
-
-
 def _listed(text: str | None) -> list[str] | None:
     return None if text is None else [part.strip() for part in text.split(",")]
-
-
-def _print_json(value: Any) -> None:
-    print(json.dumps(value, indent=2, ensure_ascii=False))

@@ -157,6 +157,9 @@ class Settings(_Section):
     )
     durability: Literal["normal", "strict"] = Field("normal", description="strict: confirmed means on disk")
     drain_seconds: Seconds = Field(25.0, description="to finish what is held after SIGTERM")
+    allow_queue_eviction: bool = Field(
+        False, description="start although the server's policy lets it evict the queues (Redis)"
+    )
     http_host: str = Field("127.0.0.1", description="where /metrics, /livez and /readyz listen")
     http_port: Annotated[int, Number, Field(ge=0, le=65535)] = Field(
         0, description="0: any free one, printed"

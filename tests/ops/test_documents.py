@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from broker import dead
 from wire.errors import ErrorKind, Outcome
 from wire.names import Names
 from worker.metrics import Metrics
@@ -38,13 +39,20 @@ def test_the_contract_names_every_kind_outcome_and_queue() -> None:
 
 
 @pytest.mark.parametrize(
-    "page", ["README.md", *(f"docs/{n}" for n in ("contract.md", "why.md", "settings.md"))]
+    "page", ["README.md", *(f"docs/{n}" for n in ("contract.md", "why.md", "settings.md", "operations.md"))]
 )
 def test_links_between_documents_lead_somewhere(page: str) -> None:
     """A relative link is a file of this repository."""
     for link in re.findall(r"\]\(([^)#]+)", (ROOT / page).read_text()):
         if not link.startswith("http"):
             assert ((ROOT / page).parent / link).exists(), link
+
+
+def test_every_reason_of_a_dead_letter_is_explained() -> None:
+    """docs/operations.md says what each is and what a replay does."""
+    text = (ROOT / "docs/operations.md").read_text()
+    for reason in (dead.UNDECODABLE, dead.UNDELIVERABLE, dead.FAILED, dead.POISON, dead.UNKNOWN, dead.BROKER):
+        assert f"| `{reason}" in text, reason
 
 
 def test_the_lock_names_no_place_to_download_from() -> None:
