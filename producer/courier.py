@@ -40,6 +40,8 @@ class Courier:
         self._owned: list[str] = []
         self._give_up_at: float | None = None
         self._troubles: dict[str, Trouble] = {}
+        self._unsettled: list[Settlement] = []
+        self._unwanted: list[Message] = []
         self.connections = 0
 
     @contextlib.contextmanager
@@ -73,6 +75,7 @@ class Courier:
         try:
             self._come_back()
             self._broker.keep_alive()
+            self._finish()
             messages = self._broker.receive({queue: most}, timeout)
         except (BrokerLost, BrokerUnreachable) as error:
             self._failed("receive", error)
@@ -81,18 +84,32 @@ class Courier:
         return messages
 
     def settle(self, messages: Sequence[Message]) -> None:
-        """Acknowledge. What a lost connection leaves in doubt comes once more."""
+        """Acknowledge. What a lost connection leaves in doubt is settled with the next, or comes once more."""
+        self._unsettled += [Settlement(message, ()) for message in messages]
         try:
-            self._broker.commit([Settlement(message, ()) for message in messages])
+            self._finish()
         except BrokerLost as error:
             self._failed("settle", error)
         else:
             self._recovered("settle")
 
     def release(self, messages: Sequence[Message]) -> None:
-        """Give back what was received and not wanted; a broker that is away does that by itself."""
-        with contextlib.suppress(BrokerLost):
-            self._broker.release(messages)
+        """Give back what was received and not wanted, now or with the next connection."""
+        self._unwanted += messages
+        try:
+            self._finish()
+        except BrokerLost:
+            self._connected = False
+
+    def _finish(self) -> None:
+        # A broker may hold for us what an earlier connection received (Redis does): left alone, it would
+        # be held for as long as we live.
+        if self._unsettled:
+            self._broker.commit(self._unsettled)
+            self._unsettled.clear()
+        if self._unwanted:
+            self._broker.release(self._unwanted)
+            self._unwanted.clear()
 
     def close(self) -> None:
         """Leave."""

@@ -77,12 +77,14 @@ class MemoryBroker:
 
     def commit(self, settlements: Sequence[Settlement]) -> Committed:
         self._step("commit")
-        for settlement in settlements:
+        ours = [settlement for settlement in settlements if settlement.message in self.held]
+        for settlement in ours:
             self.held.remove(settlement.message)
-        return Committed(settlements, ())
+        return Committed(ours, ())
 
     def release(self, messages: Sequence[Message]) -> None:
-        for message in reversed(messages):
+        self._step("release")
+        for message in reversed([message for message in messages if message in self.held]):
             self.held.remove(message)
             self.queues[message.queue].appendleft(message)
 
