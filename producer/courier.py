@@ -84,7 +84,7 @@ class Courier:
         return messages
 
     def settle(self, messages: Sequence[Message]) -> None:
-        """Acknowledge. What a lost connection leaves in doubt is settled with the next, or comes once more."""
+        """Acknowledge. What a lost connection leaves in doubt is settled with the next, or comes again."""
         self._unsettled += [Settlement(message, ()) for message in messages]
         try:
             self._finish()
