@@ -98,7 +98,8 @@ class Letters:
         return kept
 
     def _give_back(self, held: list[Message]) -> None:
-        """From the last to the first: each goes to the front of the queue."""
+        """From the last to the first: each goes to the front of the queue, and none comes to us again."""
+        self._broker.receive({}, 0)
         for end in range(len(held), 0, -_RELEASED_AT_ONCE):
             self._broker.keep_alive()
             self._broker.release(held[max(0, end - _RELEASED_AT_ONCE) : end])

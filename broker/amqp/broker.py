@@ -43,7 +43,7 @@ class AmqpBroker:
 
     `confirm_seconds`: how long confirms may stand still before the connection counts as lost; over 10, since
     a frozen leader takes 7 to be replaced. `blocked_seconds`: the same while the broker says that it takes
-    nothing for now.
+    nothing for now. `refused_seconds`: how long a queue that refuses is tried.
     """
 
     def __init__(
@@ -54,13 +54,18 @@ class AmqpBroker:
         *,
         shown: str,
         heartbeat_seconds: float = 30.0,
-        confirm_seconds: float = 60.0,
+        confirm_seconds: float = 20.0,
         blocked_seconds: float = 300.0,
+        refused_seconds: float = 15.0,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._names, self._shown, self._clock = names, shown, clock
         self._dialler = Dialler(url, heartbeat_seconds=heartbeat_seconds, connect_seconds=_CONNECT_SECONDS)
-        self._confirm_seconds, self._blocked_seconds = confirm_seconds, blocked_seconds
+        self._patience = {
+            "confirm_seconds": confirm_seconds,
+            "blocked_seconds": blocked_seconds,
+            "refused_seconds": refused_seconds,
+        }
         self._on_beat = (options or BrokerOptions()).on_wait
         self._session: Session | None = None
         self._epoch = 0
@@ -73,13 +78,7 @@ class AmqpBroker:
         self._leave()
         self._waker.open()
         try:
-            self._session = Session(
-                self._dialler,
-                self._names,
-                confirm_seconds=self._confirm_seconds,
-                blocked_seconds=self._blocked_seconds,
-                on_beat=self._on_beat,
-            )
+            self._session = Session(self._dialler, self._names, on_beat=self._on_beat, **self._patience)
         except Exception as error:
             raise BrokerUnreachable(f"no broker at {self._shown}: {_said(error)}") from error
         self._epoch += 1

@@ -20,9 +20,11 @@ from broker.base import Outgoing
 _WINDOW = 1000
 _OUTBOX_BYTES = 4 * 1024 * 1024
 _TURN_SECONDS = 1.0
-# A queue without a leader refuses at once and for about a second; a full one for as long as it is full.
-_AGAIN_SECONDS = (0.1, 0.3, 0.9)
-_FULL_SECONDS = 10.0
+# A queue without a leader refuses, too, until it has one (7 s where the old one stands still): only who goes
+# on refusing for longer is full. Then it is known for a while, so that one full queue does not make every
+# commit wait.
+_AGAIN_SECONDS = (0.1, 3.0)
+_FULL_SECONDS = 300.0
 
 
 class Refusal(NamedTuple):
@@ -37,6 +39,7 @@ class Publisher:
 
     Gives up with TimeoutError when nothing has moved for `confirm_seconds`, or for `blocked_seconds` where
     the broker has said that it takes nothing for now (memory or disk alarm): then it is not lost, only full.
+    What a queue refuses is tried again for `refused_seconds`.
     """
 
     def __init__(
@@ -45,17 +48,13 @@ class Publisher:
         *,
         confirm_seconds: float,
         blocked_seconds: float,
+        refused_seconds: float,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._connection, self._clock = connection, clock
         self._confirm_seconds, self._blocked_seconds = confirm_seconds, blocked_seconds
-        self._channel = Channel(connection)
-        self._channel.confirm_select()
-        self._channel.events["basic_ack"].add(self._on_ack)
-        self._channel.events["basic_nack"].add(self._on_nack)
-        self._channel.events["basic_return"].add(self._on_return)
-        self._stem = uuid.uuid4().hex
-        self._published = 0
+        self._refused_seconds = refused_seconds
+        self._open_channel()
         self._open: dict[int, int] = {}  # number to position in the batch; both ascend
         self._returned: dict[str, str] = {}
         self._fates: list[Refusal | None] = []
@@ -71,15 +70,31 @@ class Publisher:
         """
         self._fates = [None] * len(outgoing)
         todo: Sequence[int] = range(len(outgoing))
-        for pause in (*_AGAIN_SECONDS, None):
+        pause, longest = _AGAIN_SECONDS
+        end = self._clock() + self._refused_seconds
+        while todo:
             self._refused = []
             self._publish(outgoing, todo)
             todo = [at for at in self._refused if not self._is_full(outgoing[at].queue)]
-            if not todo or pause is None:
+            if not todo or self._clock() >= end:
                 break
             self._pause(pause)
+            pause = min(2 * pause, longest)
+            self._channel.close()
+            self._open_channel()
         self._note_full({outgoing[at].queue for at in self._refused})
         return self._fates
+
+    def _open_channel(self) -> None:
+        # A new one for every new try: a channel that first met a queue while its leader was down goes on
+        # asking the dead node, and refuses for ever (RabbitMQ 3.10, rabbit_fifo_client).
+        self._channel = Channel(self._connection)
+        self._channel.confirm_select()
+        self._channel.events["basic_ack"].add(self._on_ack)
+        self._channel.events["basic_nack"].add(self._on_nack)
+        self._channel.events["basic_return"].add(self._on_return)
+        self._stem = uuid.uuid4().hex
+        self._published = 0
 
     def _publish(self, outgoing: Sequence[Outgoing], positions: Sequence[int]) -> None:
         todo = deque(positions)
@@ -126,7 +141,6 @@ class Publisher:
         return self._full_until.get(queue, 0.0) > self._clock()
 
     def _note_full(self, queues: set[str]) -> None:
-        # Known for a while, so that one full reply queue does not make every commit wait for its retries.
         now = self._clock()
         self._full_until = {queue: end for queue, end in self._full_until.items() if end > now}
         self._full_until |= {queue: now + _FULL_SECONDS for queue in queues if not self._is_full(queue)}

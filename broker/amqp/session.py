@@ -30,6 +30,7 @@ class Session:
         *,
         confirm_seconds: float,
         blocked_seconds: float,
+        refused_seconds: float,
         on_beat: Callable[[], None],
     ) -> None:
         self.pump = Pump(on_beat)
@@ -41,7 +42,10 @@ class Session:
                 declare_all(channel, names)
             self.intake = Intake(Channel(self._consuming))
             self._publisher = Publisher(
-                publishing, confirm_seconds=confirm_seconds, blocked_seconds=blocked_seconds
+                publishing,
+                confirm_seconds=confirm_seconds,
+                blocked_seconds=blocked_seconds,
+                refused_seconds=refused_seconds,
             )
         except BaseException:
             self.drop()

@@ -355,7 +355,7 @@ def test_replies_that_a_full_queue_refuses_become_dead_letters(
     """Each reply is in its queue or is a dead letter; every message is settled, its neighbours at once."""
     full, roomy = names.replies_for("full"), names.replies
     full_queue(stranger, full)
-    broker = opened()
+    broker = opened(refused_seconds=1)
     broker.send(names.requests, numbered(40))
     for _ in range(2):
         messages = receive(broker, names.requests, 20)
@@ -376,7 +376,7 @@ def test_sending_to_a_full_queue_is_a_lost_broker(opened: Opener, stranger: Any,
     """After bounded tries: the sender backs off and sends again, instead of believing it was taken."""
     full = names.replies_for("full")
     full_queue(stranger, full)
-    broker = opened()
+    broker = opened(refused_seconds=1)
     # A quorum queue begins to refuse a little later than it is full.
     assert "refuses" in lost(lambda: broker.send(full, numbered(10)))
 

@@ -124,15 +124,20 @@ class Ledger:
         replies = message.body.splitlines()
         # The same message once more, because the acknowledgement was lost, is no second reply.
         is_copy = message.deliveries > 1
-        for line in replies:
+        for number, line in self._numbered(message, replies):
             reply = orjson.loads(line)
-            number = int(reply["id"])
             if number not in asked:
                 self.unexpected.append(line)
             elif not is_copy or number not in self.replies:
                 self.replies[number] += 1
                 self._judge(number, reply, line)
         return len(replies)
+
+    def _numbered(self, message: Message, replies: list[bytes]) -> list[tuple[int, bytes]]:
+        """Each reply with the number it names; one that is for the whole message is every request's."""
+        if len(replies) == 1 and orjson.loads(replies[0])["id"] == message.correlation_id:
+            return [(number, replies[0]) for number in self._numbers.get(message.correlation_id or "", ())]
+        return [(int(orjson.loads(line)["id"]), line) for line in replies]
 
     def _judge(self, number: int, reply: dict[str, object], line: bytes) -> None:
         error = reply["error"]
