@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from urllib.parse import quote
 
 _PREFIX = re.compile(r"[a-z][a-z0-9_-]{0,31}")
@@ -51,19 +52,15 @@ class Names:
 
     def is_reply_queue(self, queue: str) -> bool:
         """Whether a worker may send a reply to `queue`: to reply queues of this prefix, nowhere else."""
-        if queue == self.replies:
-            return True
-        head, dot, name = queue.rpartition(".")
-        return bool(dot) and head == self.replies and _SUFFIX.fullmatch(name) is not None
+        return _is_reply_queue(self.replies, queue)
 
     def entry(self, model: str, version: str, digest: str) -> str:
         """The Redis key of an entry. The braces make value and lease of one key share a cluster slot."""
-        return f"{self.entries_of(model, version)}{{{digest}}}"
+        return f"{_stem(self.prefix, model, version)}{{{digest}}}"
 
     def entries_of(self, model: str, version: str | None = None) -> str:
         """What the Redis keys of all entries of a model (and version) begin with."""
-        stem = f"{self.prefix}:k1:{quote(model, safe='')}:"
-        return stem if version is None else f"{stem}{quote(version, safe='')}:"
+        return _stem(self.prefix, model, version)
 
     def generation(self, model: str) -> str:
         """The Redis key that holds a model's generation."""
@@ -96,3 +93,17 @@ class Names:
     def blame(self, message: str) -> str:
         """The queue of notes on a message that runs alone, where the broker has no better place for them."""
         return f"{self.prefix}.blame.{message}"
+
+
+@lru_cache(maxsize=1024)
+def _stem(prefix: str, model: str, version: str | None) -> str:
+    stem = f"{prefix}:k1:{quote(model, safe='')}:"
+    return stem if version is None else f"{stem}{quote(version, safe='')}:"
+
+
+@lru_cache(maxsize=4096)
+def _is_reply_queue(shared: str, queue: str) -> bool:
+    if queue == shared:
+        return True
+    head, dot, name = queue.rpartition(".")
+    return bool(dot) and head == shared and _SUFFIX.fullmatch(name) is not None
