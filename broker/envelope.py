@@ -82,15 +82,15 @@ def to_message(
     return Message(
         raw,
         content_type if isinstance(content_type, str) else JSON,
-        _short(properties.get("correlation_id")),
-        _short(properties.get("reply_to")),
+        short_text(properties.get("correlation_id")),
+        short_text(properties.get("reply_to")),
         headers,
         queue,
         problem=problem,
     )
 
 
-def _short(value: Any) -> str | None:
+def short_text(value: Any) -> str | None:
     """`value` where AMQP could carry it too: a string of at most 255 bytes, without lone surrogates."""
     if not isinstance(value, str):
         return None

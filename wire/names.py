@@ -1,7 +1,7 @@
 """Every queue and Redis key name is made here."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from urllib.parse import quote
 
@@ -13,36 +13,26 @@ _SUFFIX = re.compile(r"[A-Za-z0-9_-]{1,64}")
 class Names:
     """The names of one installation. `prefix` keeps two installations on one server apart.
 
+    `requests`: the queue that producers fill. `misses`: requests that were looked up, not found, and wait for
+    the model. `replies`: the shared reply queue, for requests without a `reply_to`, or with one that is
+    refused. `dead`: dead letters.
+
     Raises ValueError for a prefix that is not a lower-case letter followed by up to 31 of a-z 0-9 _ -.
     """
 
     prefix: str = "recollect"
+    requests: str = field(init=False)
+    misses: str = field(init=False)
+    replies: str = field(init=False)
+    dead: str = field(init=False)
 
     def __post_init__(self) -> None:
         if not _PREFIX.fullmatch(self.prefix):
             raise ValueError(
                 f"prefix {self.prefix!r} must be a lower-case letter, then up to 31 of a-z 0-9 _ -"
             )
-
-    @property
-    def requests(self) -> str:
-        """The queue that producers fill."""
-        return f"{self.prefix}.requests"
-
-    @property
-    def misses(self) -> str:
-        """The queue of requests that were looked up, not found, and wait for the model."""
-        return f"{self.prefix}.misses"
-
-    @property
-    def replies(self) -> str:
-        """The shared reply queue: for requests without a `reply_to`, or with one that is refused."""
-        return f"{self.prefix}.replies"
-
-    @property
-    def dead(self) -> str:
-        """The queue of dead letters."""
-        return f"{self.prefix}.dead"
+        for name in ("requests", "misses", "replies", "dead"):
+            object.__setattr__(self, name, f"{self.prefix}.{name}")
 
     def replies_for(self, name: str) -> str:
         """The reply queue called `name`: 1 to 64 of A-Z a-z 0-9 _ -. Raises ValueError for another name."""

@@ -61,8 +61,7 @@ class Delivery:
             letter = dead_letter(message, UNDECODABLE, now, message.problem)
             return Settlement(message, [Outgoing(names.dead, letter)])
         outgoing: list[Outgoing] = []
-        # Position joins request and reply, so one that wants a reply brings those of its neighbours along.
-        if any(request.reply for request in self.requests):
+        if self._wants_reply():
             queue = message.reply_to
             if queue is None or not names.is_reply_queue(queue):
                 queue = names.replies
@@ -72,6 +71,10 @@ class Delivery:
         elif dead_letter_failed and self.failures:
             outgoing.append(Outgoing(names.dead, dead_letter(message, FAILED, now)))
         return Settlement(message, outgoing)
+
+    def _wants_reply(self) -> bool:
+        # Position joins request and reply, so one that wants a reply brings those of its neighbours along.
+        return self.requests[0].reply or any(request.reply for request in self.requests)
 
     def _poison(self, position: int, now: float) -> Message:
         """The dead letter of one request: without its neighbours, which have their answers."""

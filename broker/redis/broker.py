@@ -25,7 +25,7 @@ from broker.redis.address import Address
 from broker.redis.batches import batches, by_queue, size_of
 from broker.redis.durability import Durability
 from broker.redis.envelope import decode, encode, tag_maker
-from broker.redis.holdings import Holdings, count_deliveries, token_of
+from broker.redis.holdings import Holdings, token_of
 from broker.redis.lease import Lease
 from broker.redis.link import Argument, Link
 from broker.redis.waiter import Waiter
@@ -120,12 +120,12 @@ class RedisBroker:
     def release(self, messages: Sequence[Message]) -> None:
         """See Broker."""
         for batch in batches([message for message in messages if self._holdings.has(message)], lambda _: 1):
-            self._run("release", self._own_keys(), [self._id, *(message.token.field for message in batch)])
+            self._run("release", self._own_keys(), [self._id, *(message.token for message in batch)])
             self._holdings.drop(batch)
 
     def blame(self, message: Message, position: int) -> None:
         """See Broker. One death is a verdict: a lease runs out only where its holder is dead or hangs."""
-        self._run("blame", self._own_keys(), [self._id, message.token.field, position])
+        self._run("blame", self._own_keys(), [self._id, message.token, position])
 
     def keep_alive(self) -> None:
         """See Broker. Looks after the dead, too, where that is this broker's business."""
@@ -213,9 +213,9 @@ class RedisBroker:
             for item in items:
                 message = decode(item, queue)
                 message.token = token_of(number, name)
-                if number in counts:
-                    count_deliveries(message, counts[number], item)
                 self._holdings.add(message)
+                if number in counts:
+                    self._holdings.count(message, counts[number], item)
                 messages.append(message)
                 number += 1
         return messages
@@ -236,9 +236,9 @@ class RedisBroker:
 
     def _push(self, messages: Sequence[Message], outgoing: Mapping[str, Sequence[Message]]) -> set[str]:
         """One step of acknowledging and sending; the queues that take nothing, where it has not been done."""
-        digests = [message.token.digest for message in messages if message.token.digest is not None]
+        digests = self._holdings.digests(messages)
         arguments: list[Argument] = [self._id, len(messages)]
-        arguments += [message.token.field for message in messages]
+        arguments += [message.token for message in messages]
         arguments += [len(digests), *digests]
         for queue, items in outgoing.items():
             arguments += [int(self._must_be_made(queue)), len(items)]
