@@ -80,20 +80,22 @@ def to_message(
     problem = headers.pop(_PROBLEM, None)
     raw = body.encode("utf-8", "replace") if isinstance(body, str) else bytes(body or b"")
     return Message(
-        body=raw,
-        content_type=content_type if isinstance(content_type, str) else JSON,
-        correlation_id=_short(properties.get("correlation_id")),
-        reply_to=_short(properties.get("reply_to")),
-        headers=headers,
-        queue=queue,
+        raw,
+        content_type if isinstance(content_type, str) else JSON,
+        short_text(properties.get("correlation_id")),
+        short_text(properties.get("reply_to")),
+        headers,
+        queue,
         problem=problem,
     )
 
 
-def _short(value: Any) -> str | None:
+def short_text(value: Any) -> str | None:
     """`value` where AMQP could carry it too: a string of at most 255 bytes, without lone surrogates."""
     if not isinstance(value, str):
         return None
+    if len(value) <= _LONGEST and value.isascii():
+        return value
     try:
         return value if len(value.encode()) <= _LONGEST else None
     except UnicodeEncodeError:

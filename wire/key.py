@@ -87,7 +87,7 @@ class KeyMaker:
     def digest(self, payload: bytes) -> str:
         """The key: 64 lower-case hexadecimal digits."""
         state = self._begun.copy()
-        state.update(self._picked(payload))
+        state.update(payload if self._selection is None else self._picked(payload))
         state.update(self._tail)
         return state.hexdigest()
 

@@ -1,7 +1,8 @@
 """Every queue and Redis key name is made here."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import lru_cache
 from urllib.parse import quote
 
 _PREFIX = re.compile(r"[a-z][a-z0-9_-]{0,31}")
@@ -12,36 +13,26 @@ _SUFFIX = re.compile(r"[A-Za-z0-9_-]{1,64}")
 class Names:
     """The names of one installation. `prefix` keeps two installations on one server apart.
 
+    `requests`: the queue that producers fill. `misses`: requests that were looked up, not found, and wait for
+    the model. `replies`: the shared reply queue, for requests without a `reply_to`, or with one that is
+    refused. `dead`: dead letters.
+
     Raises ValueError for a prefix that is not a lower-case letter followed by up to 31 of a-z 0-9 _ -.
     """
 
     prefix: str = "recollect"
+    requests: str = field(init=False)
+    misses: str = field(init=False)
+    replies: str = field(init=False)
+    dead: str = field(init=False)
 
     def __post_init__(self) -> None:
         if not _PREFIX.fullmatch(self.prefix):
             raise ValueError(
                 f"prefix {self.prefix!r} must be a lower-case letter, then up to 31 of a-z 0-9 _ -"
             )
-
-    @property
-    def requests(self) -> str:
-        """The queue that producers fill."""
-        return f"{self.prefix}.requests"
-
-    @property
-    def misses(self) -> str:
-        """The queue of requests that were looked up, not found, and wait for the model."""
-        return f"{self.prefix}.misses"
-
-    @property
-    def replies(self) -> str:
-        """The shared reply queue: for requests without a `reply_to`, or with one that is refused."""
-        return f"{self.prefix}.replies"
-
-    @property
-    def dead(self) -> str:
-        """The queue of dead letters."""
-        return f"{self.prefix}.dead"
+        for name in ("requests", "misses", "replies", "dead"):
+            object.__setattr__(self, name, f"{self.prefix}.{name}")
 
     def replies_for(self, name: str) -> str:
         """The reply queue called `name`: 1 to 64 of A-Z a-z 0-9 _ -. Raises ValueError for another name."""
@@ -51,19 +42,15 @@ class Names:
 
     def is_reply_queue(self, queue: str) -> bool:
         """Whether a worker may send a reply to `queue`: to reply queues of this prefix, nowhere else."""
-        if queue == self.replies:
-            return True
-        head, dot, name = queue.rpartition(".")
-        return bool(dot) and head == self.replies and _SUFFIX.fullmatch(name) is not None
+        return _is_reply_queue(self.replies, queue)
 
     def entry(self, model: str, version: str, digest: str) -> str:
         """The Redis key of an entry. The braces make value and lease of one key share a cluster slot."""
-        return f"{self.entries_of(model, version)}{{{digest}}}"
+        return f"{_stem(self.prefix, model, version)}{{{digest}}}"
 
     def entries_of(self, model: str, version: str | None = None) -> str:
         """What the Redis keys of all entries of a model (and version) begin with."""
-        stem = f"{self.prefix}:k1:{quote(model, safe='')}:"
-        return stem if version is None else f"{stem}{quote(version, safe='')}:"
+        return _stem(self.prefix, model, version)
 
     def generation(self, model: str) -> str:
         """The Redis key that holds a model's generation."""
@@ -96,3 +83,17 @@ class Names:
     def blame(self, message: str) -> str:
         """The queue of notes on a message that runs alone, where the broker has no better place for them."""
         return f"{self.prefix}.blame.{message}"
+
+
+@lru_cache(maxsize=1024)
+def _stem(prefix: str, model: str, version: str | None) -> str:
+    stem = f"{prefix}:k1:{quote(model, safe='')}:"
+    return stem if version is None else f"{stem}{quote(version, safe='')}:"
+
+
+@lru_cache(maxsize=4096)
+def _is_reply_queue(shared: str, queue: str) -> bool:
+    if queue == shared:
+        return True
+    head, dot, name = queue.rpartition(".")
+    return bool(dot) and head == shared and _SUFFIX.fullmatch(name) is not None

@@ -5,7 +5,8 @@ A cached result is spliced in as the bytes it is stored as: it is never parsed o
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -14,8 +15,10 @@ from wire.errors import Failure, Outcome
 PART_HEADER = "part"
 
 
-@dataclass(frozen=True, slots=True)
-class Provenance:
+_HIT = b'{"id":%b,"status":"ok","result":%b,"error":null,%b"key":"%b","age_seconds":%.3f,"ttl_seconds":%.3f}'
+
+
+class Provenance(NamedTuple):
     """Where an answer comes from: everything in a reply that is neither its id, result nor error."""
 
     outcome: Outcome
@@ -35,6 +38,14 @@ def encode_result(request_id: str | None, result: bytes, origin: Provenance) -> 
     )
 
 
+def encode_hit(
+    request_id: str | None, result: bytes, source: bytes, key: str, age_seconds: float, ttl_seconds: float
+) -> bytes:
+    """`encode_result` for an answer from the cache. `source` is what `encode_source` makes of a hit: the same
+    for all hits of a model, and written once."""
+    return _HIT % (orjson.dumps(request_id), result, source, key.encode(), age_seconds, ttl_seconds)
+
+
 def encode_failure(request_id: str | None, failure: Failure, origin: Provenance) -> bytes:
     """The reply that carries an error."""
     return b'{"id":%b,"status":"error","result":null,"error":%b,%b' % (
@@ -45,15 +56,19 @@ def encode_failure(request_id: str | None, failure: Failure, origin: Provenance)
 
 
 def _encode_origin(origin: Provenance) -> bytes:
-    fields = {
-        "outcome": origin.outcome.value,
-        "model": origin.model,
-        "version": origin.version,
-        "key": origin.key,
-        "age_seconds": origin.age_seconds,
-        "ttl_seconds": origin.ttl_seconds,
-    }
-    return orjson.dumps(fields)[1:]
+    outcome, model, version, key, age, ttl = origin
+    return b'%b"key":%b,"age_seconds":%b,"ttl_seconds":%b}' % (
+        encode_source(outcome, model, version),
+        b"null" if key is None else b'"%b"' % key.encode(),
+        b"null" if age is None else b"%.3f" % age,
+        b"null" if ttl is None else b"%.3f" % ttl,
+    )
+
+
+@lru_cache(maxsize=1024)
+def encode_source(outcome: Outcome, model: str | None, version: str | None) -> bytes:
+    """What the replies of a model with one outcome have in common."""
+    return orjson.dumps({"outcome": outcome.value, "model": model, "version": version})[1:-1] + b","
 
 
 def pack_replies(replies: Sequence[bytes], max_bytes: int) -> Iterator[bytes]:

@@ -1,14 +1,13 @@
 """A received message on its way through the worker: its requests, the replies so far, its settlement."""
 
 import re
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
 from broker.base import JSON, NDJSON, WHOLE, Message, Outgoing, Settlement
 from broker.dead import FAILED, POISON, UNDECODABLE, dead_letter
 from wire.errors import ErrorKind, Failure, Outcome
-from wire.message import Limits, Refused, Request, decode_requests, refused
+from wire.message import Limits, Refused, Request, decode_requests, media_type, refused
 from wire.names import Names
 from wire.reply import PART_HEADER, pack_replies
 from worker.catalog import Model
@@ -17,13 +16,28 @@ _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
 
 class Delivery:
-    """A message until it is settled. `received` is monotonic seconds."""
+    """A message until it is settled. `received` is monotonic seconds.
+
+    `outcomes`, `failures` and `saved_seconds` have the model's name with each; they are lists, to be counted
+    for a whole batch at once.
+    """
+
+    __slots__ = (
+        "_left",
+        "_replies",
+        "failures",
+        "message",
+        "outcomes",
+        "received",
+        "requests",
+        "saved_seconds",
+    )
 
     def __init__(self, message: Message, requests: Sequence[Request | Refused], received: float) -> None:
         self.message, self.requests, self.received = message, requests, received
-        self.outcomes: Counter[tuple[str, Outcome]] = Counter()
-        self.failures: Counter[tuple[str, Failure]] = Counter()
-        self.saved_seconds: Counter[str] = Counter()
+        self.outcomes: list[tuple[str, Outcome]] = []
+        self.failures: list[tuple[str, Failure]] = []
+        self.saved_seconds: list[tuple[str, float]] = []
         self._replies: list[bytes] = [b""] * len(requests)
         self._left = len(requests)
 
@@ -36,25 +50,31 @@ class Delivery:
         """Put the reply of the request at `position`: once each."""
         self._replies[position] = reply
         self._left -= 1
-        self.outcomes[("none" if model is None else model.name, outcome)] += 1
+        self.outcomes.append(("none" if model is None else model.name, outcome))
 
     def settlement(
         self, names: Names, limits: Limits, now: float, *, dead_letter_failed: bool = False
     ) -> Settlement:
         """What is sent because of this message, once it is answered. `now` is Unix seconds."""
         message = self.message
-        outgoing: list[Outgoing] = []
         if message.problem is not None:
             letter = dead_letter(message, UNDECODABLE, now, message.problem)
             return Settlement(message, [Outgoing(names.dead, letter)])
-        # Position joins request and reply, so one that wants a reply brings those of its neighbours along.
-        if any(request.reply for request in self.requests):
-            queue = message.reply_to if _may_reply_to(message, names) else names.replies
-            outgoing += [Outgoing(queue or names.replies, reply) for reply in self._reply_messages(limits)]
-        outgoing += [Outgoing(names.dead, self._poison(position, now)) for position in message.blamed]
-        if dead_letter_failed and self.failures and not message.blamed:
+        outgoing: list[Outgoing] = []
+        if self._wants_reply():
+            queue = message.reply_to
+            if queue is None or not names.is_reply_queue(queue):
+                queue = names.replies
+            outgoing = [Outgoing(queue, reply) for reply in self._reply_messages(limits)]
+        if message.blamed:
+            outgoing += [Outgoing(names.dead, self._poison(position, now)) for position in message.blamed]
+        elif dead_letter_failed and self.failures:
             outgoing.append(Outgoing(names.dead, dead_letter(message, FAILED, now)))
         return Settlement(message, outgoing)
+
+    def _wants_reply(self) -> bool:
+        # Position joins request and reply, so one that wants a reply brings those of its neighbours along.
+        return self.requests[0].reply or any(request.reply for request in self.requests)
 
     def _poison(self, position: int, now: float) -> Message:
         """The dead letter of one request: without its neighbours, which have their answers."""
@@ -65,24 +85,22 @@ class Delivery:
         return dead_letter(message, POISON, now, f"request {position}" if position != WHOLE else "decoding")
 
     def _reply_messages(self, limits: Limits) -> list[Message]:
+        message = self.message
+        headers = _trace(message)
         if not self._is_packed or self.requests_unread:
-            bodies, content_type = self._replies, JSON
-        else:
-            bodies, content_type = list(pack_replies(self._replies, limits.reply_max_bytes)), NDJSON
-        headers = _trace(self.message)
+            return [Message(self._replies[0], JSON, message.correlation_id, None, headers)]
+        bodies = list(pack_replies(self._replies, limits.reply_max_bytes))
+        if len(bodies) == 1:
+            return [Message(bodies[0], NDJSON, message.correlation_id, None, headers)]
+        parts = [{**headers, PART_HEADER: f"{n}/{len(bodies)}"} for n in range(1, len(bodies) + 1)]
         return [
-            Message(
-                body,
-                content_type,
-                self.message.correlation_id,
-                headers=headers if len(bodies) == 1 else {**headers, PART_HEADER: f"{n}/{len(bodies)}"},
-            )
-            for n, body in enumerate(bodies, 1)
+            Message(body, NDJSON, message.correlation_id, None, part)
+            for body, part in zip(bodies, parts, strict=True)
         ]
 
     @property
     def _is_packed(self) -> bool:
-        return self.message.content_type.partition(";")[0].strip().lower() == NDJSON
+        return media_type(self.message.content_type) == NDJSON
 
     @property
     def requests_unread(self) -> bool:
@@ -101,7 +119,7 @@ def open_delivery(message: Message, names: Names, limits: Limits, received: floa
     if "compression" in message.headers:
         return Delivery(message, [refused("compressed bodies are not taken", whole_message=True)], received)
     requests = decode_requests(message.body, message.content_type, message.correlation_id, limits)
-    if not _may_reply_to(message, names):
+    if message.reply_to is not None and not names.is_reply_queue(message.reply_to):
         wrong = (
             f"reply_to {(message.reply_to or '')[:80]!r} is not taken; "
             f"expected {names.replies} or {names.replies}.NAME"
@@ -110,12 +128,8 @@ def open_delivery(message: Message, names: Names, limits: Limits, received: floa
     return Delivery(message, requests, received)
 
 
-def _may_reply_to(message: Message, names: Names) -> bool:
-    return message.reply_to is None or names.is_reply_queue(message.reply_to)
-
-
 def _trace(message: Message) -> dict[str, str]:
     value = message.headers.get("traceparent")
-    return (
-        {"traceparent": value} if isinstance(value, str) and _TRACEPARENT.fullmatch(value) is not None else {}
-    )
+    if value is None or not isinstance(value, str) or _TRACEPARENT.fullmatch(value) is None:
+        return {}
+    return {"traceparent": value}

@@ -5,24 +5,20 @@ length and crc32 of the body. It is bound to its key: an entry that was copied u
 or written by somebody else is not believed.
 """
 
-import re
-from dataclasses import dataclass
+from typing import NamedTuple
 from zlib import crc32
 
 from wire.key import RECIPE
 
-_HEADER = re.compile(
-    rb"(?P<recipe>k1) (?P<digest>[0-9a-f]{64}) (?P<created>\d{1,12}\.\d{3}) (?P<expires>\d{1,12}\.\d{3}) "
-    rb"(?P<compute>\d{1,12}) (?P<length>\d{1,12}) (?P<crc>[0-9a-f]{8})\n"
-)
+_MAGIC = RECIPE.encode()
+_LATEST = 1e12  # Unix seconds: no NaN and no infinity gets past a comparison with it
 
 
 class BadEntry(ValueError):
     """Stored bytes that are no entry of this key."""
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """A remembered result. `created` and `expires` are Unix seconds, `body` is JSON text without newlines."""
 
     digest: str
@@ -33,8 +29,8 @@ class Entry:
 
     def encode(self) -> bytes:
         """The stored bytes."""
-        return b"%s %s %.3f %.3f %d %d %08x\n%b" % (
-            RECIPE.encode(),
+        return b"%b %b %.3f %.3f %d %d %08x\n%b" % (
+            _MAGIC,
             self.digest.encode(),
             self.created,
             self.expires,
@@ -47,15 +43,21 @@ class Entry:
     @classmethod
     def decode(cls, stored: bytes, digest: str) -> "Entry":
         """The entry in `stored`, which must belong to the key `digest`. Raises BadEntry."""
-        match = _HEADER.match(stored)
-        if match is None:
-            raise BadEntry("no header")
-        body = stored[match.end() :]
-        if match["digest"].decode() != digest:
-            raise BadEntry("the entry of another key")
-        if int(match["length"]) != len(body) or int(match["crc"], 16) != crc32(body):
-            raise BadEntry("length or checksum does not fit")
-        return cls(digest, float(match["created"]), float(match["expires"]), int(match["compute"]), body)
+        head, _, body = stored.partition(b"\n")
+        try:
+            recipe, key, created, expires, compute, length, crc = head.split(b" ")
+            if recipe != _MAGIC or key.decode() != digest:
+                raise BadEntry("the entry of another key")
+            if int(length) != len(body) or int(crc, 16) != crc32(body):
+                raise BadEntry("length or checksum does not fit")
+            entry = cls(digest, float(created), float(expires), int(compute), body)
+        except BadEntry:
+            raise
+        except ValueError:
+            raise BadEntry("no header") from None
+        if not 0 <= entry.created <= entry.expires < _LATEST:
+            raise BadEntry("times make no sense")
+        return entry
 
 
 def jittered(ttl_seconds: float, digest: str) -> float:

@@ -5,14 +5,14 @@ No I/O of its own, no clock, no environment: the cache, the clock and the models
 makes the calls and commits the settlements.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from broker.base import Message
 from wire.errors import ErrorKind, Failure, Outcome
 from wire.message import Limits, Refused, Request
 from wire.names import Names
-from wire.reply import Provenance, encode_failure, encode_result
+from wire.reply import Provenance, encode_failure, encode_hit, encode_result, encode_source
 from worker.cache import Cache, CacheDown, Write
 from worker.calls import Answered
 from worker.catalog import Catalog, Model
@@ -74,8 +74,7 @@ class Handler:
         deliveries = [self._open(message, received) for message in messages]
         jobs = [job for delivery in deliveries for job in self._admit(delivery)]
         known = self._look_up([job for job in jobs if not job.request.bypass])
-        for job, entry in known.items():
-            self._answer_from(entry, job)
+        self._answer_from(known)
         return Batch(deliveries, [job for job in jobs if job not in known])
 
     def finish(self, answers: Iterable[Answered]) -> None:
@@ -101,18 +100,15 @@ class Handler:
             return Delivery(message, [Refused(failure, message.correlation_id, whole_message=True)], received)
 
     def _admit(self, delivery: Delivery) -> list[Job]:
-        jobs = []
+        jobs, blamed = [], delivery.message.blamed
         for position, request in enumerate(delivery.requests):
             if isinstance(request, Refused):
                 invalid = request.failure.kind is ErrorKind.INVALID_REQUEST
                 outcome = Outcome.INVALID if invalid else Outcome.FAILED
                 self._fail(delivery, position, request, request.failure, outcome)
-                continue
-            if position in delivery.message.blamed:
+            elif position in blamed:
                 self._fail(delivery, position, request, _POISON, Outcome.FAILED)
-                continue
-            model = self._catalog.choose(request.model)
-            if isinstance(model, Failure):
+            elif isinstance(model := self._catalog.choose(request.model), Failure):
                 self._fail(delivery, position, request, model, Outcome.INVALID)
             else:
                 jobs.append(Job(delivery, position, request, model))
@@ -140,26 +136,32 @@ class Handler:
             for job in jobs:
                 job.key = job.model.key(job.request.payload)
             entries = self._cache.read([self._entry_name(job) for job in readers])
-        found = zip(readers, entries, strict=True)
-        return {job: entry for job, value in found if (entry := self._decode(job, value)) is not None}
+        return self._decode(zip(readers, entries, strict=True))
 
-    def _decode(self, job: Job, value: bytes | None) -> Entry | None:
-        if value is None or job.key is None:
-            return None
-        try:
-            entry = Entry.decode(value, job.key)
-        except BadEntry:
-            self._on_bad_entry()
-            return None
-        return entry if entry.expires > self._clock() else None
+    def _decode(self, found: Iterable[tuple[Job, bytes | None]]) -> dict[Job, Entry]:
+        """What is still good of what the cache gave."""
+        known, now = {}, self._clock()
+        for job, value in found:
+            if value is None:
+                continue
+            try:
+                entry = Entry.decode(value, job.key or "")
+            except BadEntry:
+                self._on_bad_entry()
+                continue
+            if entry.expires > now:
+                known[job] = entry
+        return known
 
-    def _answer_from(self, entry: Entry, job: Job) -> None:
-        now = self._clock()
-        age, ttl = round(max(0.0, now - entry.created), 3), round(entry.expires - now, 3)
-        origin = Provenance(Outcome.HIT, job.model.name, job.model.version, job.key, age, ttl)
-        job.delivery.saved_seconds[job.model.name] += entry.compute_ms / 1000  # type: ignore[assignment]
-        reply = encode_result(job.request.id, entry.body, origin)
-        job.delivery.answer(job.position, reply, job.model, Outcome.HIT)
+    def _answer_from(self, known: Mapping[Job, Entry]) -> None:
+        now, hit = self._clock(), Outcome.HIT
+        for job, (key, created, expires, compute_ms, body) in known.items():
+            model, delivery = job.model, job.delivery
+            source = encode_source(hit, model.name, model.version)
+            age = max(0.0, now - created)
+            reply = encode_hit(job.request.id, body, source, key, age, expires - now)
+            delivery.saved_seconds.append((model.name, compute_ms / 1000))
+            delivery.answer(job.position, reply, model, hit)
 
     def _remember(self, answers: Sequence[Answered]) -> None:
         writes = [write for answer in answers if (write := self._write_of(answer)) is not None]
@@ -202,7 +204,7 @@ class Handler:
         origin = Provenance(outcome)
         if job is not None:
             origin = Provenance(outcome, job.model.name, job.model.version, job.key)
-        delivery.failures[("none" if model is None else model.name, failure)] += 1
+        delivery.failures.append(("none" if model is None else model.name, failure))
         delivery.answer(position, encode_failure(request.id, failure, origin), model, outcome)
 
 

@@ -43,7 +43,7 @@ def build_log(stream: TextIO, form: str = "auto", level: str = "info") -> Log:
         processors=shared,
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
     )
-    return logger
+    return logger.bind()  # the proxy that it was would bind anew for every line
 
 
 def quiet_libraries() -> None:

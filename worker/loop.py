@@ -140,10 +140,9 @@ class Loop:
 
     def _report(self, committed: Committed) -> None:
         settled = {id(settlement.message) for settlement in committed.settled}
+        self._observer.settled([pair for pair in self._unsettled if id(pair[1].message) in settled])
         for delivery, settlement in self._unsettled:
-            if id(settlement.message) in settled:
-                self._observer.settled(delivery, settlement)
-            else:
+            if id(settlement.message) not in settled:
                 self._observer.forgotten(delivery)
         if committed.undeliverable:
             self._observer.undeliverable(len(committed.undeliverable))

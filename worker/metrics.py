@@ -9,11 +9,11 @@ from prometheus_client import (
     CollectorRegistry,
     Counter,
     Gauge,
-    Histogram,
     disable_created_metrics,
 )
 
 from wire.errors import Outcome
+from worker.histogram import BatchHistogram
 
 NO_MODEL = "none"
 _CACHE = (0.0002, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
@@ -47,14 +47,14 @@ class Metrics:
         self.requests = Counter(
             "recollect_requests", "Requests settled.", ["model", "outcome"], registry=registry
         )
-        self.request_seconds = Histogram(
+        self.request_seconds = BatchHistogram(
             "recollect_request_duration_seconds",
             "From receiving a request's message to its settlement.",
             ["model", "outcome"],
             buckets=_REQUEST,
             registry=registry,
         )
-        self.queue_wait = Histogram(
+        self.queue_wait = BatchHistogram(
             "recollect_queue_wait_seconds",
             "From enqueuing a message (its producer's clock) to receiving it.",
             buckets=_WAIT,
@@ -71,7 +71,7 @@ class Metrics:
 
     def _define_cache(self) -> None:
         registry = self.registry
-        self.cache_seconds = Histogram(
+        self.cache_seconds = BatchHistogram(
             "recollect_cache_operation_duration_seconds",
             "One cache operation of a batch that went well.",
             ["operation"],
@@ -84,7 +84,7 @@ class Metrics:
             ["operation"],
             registry=registry,
         )
-        self.value_bytes = Histogram(
+        self.value_bytes = BatchHistogram(
             "recollect_cache_value_bytes", "Results remembered, by size.", buckets=_BYTES, registry=registry
         )
         self.saved = Counter(
@@ -99,7 +99,7 @@ class Metrics:
         self.attempts = Counter(
             "recollect_model_attempts", "Model calls ended.", ["model", "result"], registry=registry
         )
-        self.call_seconds = Histogram(
+        self.call_seconds = BatchHistogram(
             "recollect_model_call_duration_seconds",
             "One model call.",
             ["model"],
@@ -128,17 +128,17 @@ class Metrics:
         for model in [*models, NO_MODEL]:
             for outcome in Outcome:
                 self.requests.labels(model, outcome.value)
-                self.request_seconds.labels(model, outcome.value)
+                self.request_seconds.touch(model, outcome.value)
         for model in models:
             for result in _ATTEMPTS:
                 self.attempts.labels(model, result)
             for reason in _REASONS:
                 self.retries.labels(model, reason)
             self.saved.labels(model)
-            self.call_seconds.labels(model)
+            self.call_seconds.touch(model)
         for operation in ("lookup", "write"):
             self.cache_errors.labels(operation)
-            self.cache_seconds.labels(operation)
+            self.cache_seconds.touch(operation)
         for status in ("ok", "error"):
             self.replies.labels(status)
         for reason in _DEAD:

@@ -1,5 +1,6 @@
 """What the loop tells of its work: metrics and logs hang here."""
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from broker.base import BrokerError, Settlement
@@ -15,8 +16,8 @@ class LoopObserver(Protocol):
     def received(self, deliveries: list[Delivery]) -> None:
         """Messages came in."""
 
-    def settled(self, delivery: Delivery, settlement: Settlement) -> None:
-        """Everything for this message is confirmed, and it is acknowledged."""
+    def settled(self, settled: Sequence[tuple[Delivery, Settlement]]) -> None:
+        """Everything for these messages is confirmed, and they are acknowledged."""
 
     def forgotten(self, delivery: Delivery) -> None:
         """It is no longer ours to settle: a lost connection gave it to somebody else."""

@@ -1,12 +1,12 @@
 """What the worker tells of itself: loop, cache and calls report here; metrics, logs and health come out."""
 
+import logging
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from broker.base import BrokerError, Settlement
 from broker.dead import UNDECODABLE, UNDELIVERABLE
-from wire.errors import ErrorKind
 from worker.delivery import Delivery
 from worker.health import Heartbeat, Readiness
 from worker.logs import Log
@@ -38,54 +38,66 @@ class Watch:
     def received(self, deliveries: list[Delivery]) -> None:
         """See LoopObserver."""
         now = self._wall_clock()
+        self._metrics.in_progress.inc(sum(len(delivery.requests) for delivery in deliveries))
         for delivery in deliveries:
-            self._metrics.in_progress.inc(len(delivery.requests))
             if delivery.message.deliveries > 1:
                 self._metrics.redeliveries.inc()
             enqueued = delivery.message.headers.get("enqueued_at")
             if isinstance(enqueued, int | float) and 0 < enqueued < 1e11:
                 self._metrics.queue_wait.observe(max(0.0, now - enqueued))
 
-    def settled(self, delivery: Delivery, settlement: Settlement) -> None:
+    def settled(self, settled: Sequence[tuple[Delivery, Settlement]]) -> None:
         """See LoopObserver."""
-        metrics, seconds = self._metrics, self._clock() - delivery.received
-        metrics.in_progress.dec(len(delivery.requests))
-        for (model, outcome), count in delivery.outcomes.items():
+        metrics, now = self._metrics, self._clock()
+        tally = Counter((d.received, model, outcome) for d, _ in settled for model, outcome in d.outcomes)
+        for (received, model, outcome), count in tally.items():
             metrics.requests.labels(model, outcome.value).inc(count)
-            duration = metrics.request_seconds.labels(model, outcome.value)
-            for _ in range(count):
-                duration.observe(seconds)
-            if settlement.outgoing:
-                metrics.replies.labels("ok" if outcome.ok else "error").inc(count)
-        for model, saved in delivery.saved_seconds.items():
-            metrics.saved.labels(model).inc(saved)
-        if delivery.requests:
+            metrics.request_seconds.observe(now - received, model, outcome.value, count=count)
+        metrics.in_progress.dec(tally.total())
+        if tally:
             metrics.last_request.set(self._wall_clock())
-        for outgoing in settlement.outgoing:
-            reason = outgoing.message.headers.get("reason")
-            if reason is not None:
-                metrics.dead_letters.labels(reason).inc()
-        self._log_settled(delivery, seconds)
+        self._count_sent(settled)
+        saved: Counter[str] = Counter()
+        for delivery, _ in settled:
+            for model, seconds in delivery.saved_seconds:
+                saved[model] += seconds  # type: ignore[assignment]
+        for model, seconds in saved.items():
+            metrics.saved.labels(model).inc(seconds)
+        self._log_settled(settled, now)
 
-    def _log_settled(self, delivery: Delivery, seconds: float) -> None:
+    def _count_sent(self, settled: Sequence[tuple[Delivery, Settlement]]) -> None:
+        outcomes = Counter(outcome for d, s in settled if s.outgoing for _, outcome in d.outcomes)
+        for outcome, count in outcomes.items():
+            self._metrics.replies.labels("ok" if outcome.ok else "error").inc(count)
+        for _, settlement in settled:
+            for outgoing in settlement.outgoing:
+                reason = outgoing.message.headers.get("reason")
+                if reason is not None:
+                    self._metrics.dead_letters.labels(reason).inc()
+
+    def _log_settled(self, settled: Sequence[tuple[Delivery, Settlement]], now: float) -> None:
+        in_detail = self._log.is_enabled_for(logging.DEBUG)
+        for delivery, _ in settled:
+            if delivery.failures or delivery.message.problem is not None:
+                self._log_failures(delivery)
+            if in_detail:
+                self._log.debug(
+                    "settled",
+                    correlation_id=delivery.message.correlation_id,
+                    requests=len(delivery.requests),
+                    seconds=round(now - delivery.received, 4),
+                    outcomes={o.value: n for o, n in Counter(o for _, o in delivery.outcomes).items()},
+                )
+
+    def _log_failures(self, delivery: Delivery) -> None:
         message = delivery.message
         if message.problem is not None:
             self._log.warning(UNDECODABLE, queue=message.queue, problem=message.problem)
-        kinds: Counter[tuple[str, ErrorKind]] = Counter()
-        for (model, failure), count in delivery.failures.items():
-            kinds[model, failure.kind] += count
-        for (model, kind), count in kinds.items():
-            # What the model said may quote the payload: kinds and counts go to the log, the words do not.
+        # What the model said may quote the payload: kinds and counts go to the log, the words do not.
+        for (model, kind), count in Counter((m, failure.kind) for m, failure in delivery.failures).items():
             self._log.warning(
                 "failed", model=model, kind=kind.value, requests=count, correlation_id=message.correlation_id
             )
-        self._log.debug(
-            "settled",
-            correlation_id=message.correlation_id,
-            requests=len(delivery.requests),
-            seconds=round(seconds, 4),
-            outcomes={outcome.value: count for (_, outcome), count in delivery.outcomes.items()},
-        )
 
     def forgotten(self, delivery: Delivery) -> None:
         """See LoopObserver."""
@@ -127,7 +139,7 @@ class Watch:
 
     def cache_operation(self, operation: str, seconds: float) -> None:
         """See worker.cache.Observer."""
-        self._metrics.cache_seconds.labels(operation).observe(seconds)
+        self._metrics.cache_seconds.observe(seconds, operation)
 
     def cache_error(self, operation: str) -> None:
         """See worker.cache.Observer."""
@@ -152,7 +164,7 @@ class Watch:
     def model_attempt(self, model: str, result: str, seconds: float) -> None:
         """See worker.calls.CallObserver."""
         self._metrics.attempts.labels(model, result).inc()
-        self._metrics.call_seconds.labels(model).observe(seconds)
+        self._metrics.call_seconds.observe(seconds, model)
 
     def model_retry(self, model: str, reason: str) -> None:
         """See worker.calls.CallObserver."""

@@ -4,12 +4,13 @@ import base64
 import itertools
 import secrets
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import orjson
 
-from broker.base import Message
-from broker.envelope import read_envelope, to_message
+from broker.base import JSON, Message
+from broker.envelope import read_envelope, short_text, to_message
 
 _UTF8, _BASE64 = "utf-8", "base64"
 
@@ -23,40 +24,56 @@ def tag_maker() -> Callable[[], str]:
 def encode(message: Message, queue: str, tag: str) -> bytes:
     """`message` as an item of `queue`. Text travels as text, other bytes in base64."""
     try:
-        body, encoding = message.body.decode(), _UTF8
+        body, encoding = orjson.dumps(message.body.decode()), _UTF8
     except UnicodeDecodeError:
-        body, encoding = base64.b64encode(message.body).decode(), _BASE64
-    properties: dict[str, Any] = {
-        "delivery_tag": tag,
+        body, encoding = b'"%b"' % base64.b64encode(message.body), _BASE64
+    named = b""
+    if message.correlation_id is not None:
+        named = b',"correlation_id":' + orjson.dumps(message.correlation_id)
+    if message.reply_to is not None:
+        named += b',"reply_to":' + orjson.dumps(message.reply_to)
+    headers = orjson.dumps(message.headers, default=str) if message.headers else b"{}"
+    kind, delivery = _constant(message.content_type, queue, encoding)
+    return b'{"body":%b,%b,"headers":%b,"properties":{"delivery_tag":"%b",%b%b}}' % (
+        body,
+        kind,
+        headers,
+        tag.encode(),
+        delivery,
+        named,
+    )
+
+
+@lru_cache(maxsize=256)
+def _constant(content_type: str, queue: str, encoding: str) -> tuple[bytes, bytes]:
+    """What the items of a queue have in common, as members of the envelope and of its properties."""
+    kind = {"content-encoding": _UTF8, "content-type": content_type}
+    delivery = {
         "delivery_mode": 2,
         "delivery_info": {"exchange": "", "routing_key": queue},
         "priority": 0,
         "body_encoding": encoding,
     }
-    if message.correlation_id is not None:
-        properties["correlation_id"] = message.correlation_id
-    if message.reply_to is not None:
-        properties["reply_to"] = message.reply_to
-    return orjson.dumps(
-        {
-            "body": body,
-            "content-encoding": _UTF8,
-            "content-type": message.content_type,
-            "headers": message.headers,
-            "properties": properties,
-        },
-        default=str,
-    )
+    return orjson.dumps(kind)[1:-1], orjson.dumps(delivery)[1:-1]
 
 
 def decode(item: bytes, queue: str) -> Message:
     """The message in an item, whatever it is: with a `problem`, and verbatim, where it is no envelope."""
     try:
         envelope = orjson.loads(item)
-        properties = envelope["properties"]
-        body = _body(envelope["body"], properties.get("body_encoding"))
-        return to_message(body, properties, envelope.get("headers"), envelope.get("content-type"), queue)
-    except (ValueError, KeyError, TypeError, AttributeError):
+        properties, kind = envelope["properties"], envelope.get("content-type")
+        headers = envelope.get("headers") or {}
+        if not isinstance(headers, dict):
+            return _decode_slowly(item, queue)
+        return Message(
+            _body(envelope["body"], properties.get("body_encoding")),
+            kind if isinstance(kind, str) else JSON,
+            short_text(properties.get("correlation_id")),
+            short_text(properties.get("reply_to")),
+            headers,
+            queue,
+        )
+    except (ValueError, LookupError, TypeError, AttributeError):
         return _decode_slowly(item, queue)
 
 

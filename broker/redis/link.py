@@ -34,17 +34,40 @@ class Link:
         self._address, self._timeout = address, timeout
         self._connection: ConnectionInterface | None = None
         self._digests: dict[str, str] = {}
+        self._is_posted = False
+        self._posted_answer: Any = None
 
     def ask(self, *command: Argument) -> Any:
         """The server's answer to one command."""
         connection = self._open()
         connection.send_command(*command)
+        self._await_posted(connection)
         return connection.read_response()
+
+    def post(self, script: str, keys: Sequence[Argument], arguments: Sequence[Argument]) -> None:
+        """Have a script run while we do something else; one at a time, and only one that has run before."""
+        connection = self._open()
+        connection.send_command("EVALSHA", self._digests[script], len(keys), *keys, *arguments)
+        self._is_posted = True
+
+    def fetch(self) -> Any:
+        """The answer to what was posted."""
+        self._await_posted(self._open())
+        answer, self._posted_answer = self._posted_answer, None
+        if isinstance(answer, RedisError):
+            raise answer
+        return answer
+
+    def _await_posted(self, connection: ConnectionInterface) -> None:
+        if self._is_posted:
+            self._is_posted = False
+            self._posted_answer = _read(connection)
 
     def ask_all(self, commands: Sequence[Sequence[Argument]]) -> list[Any]:
         """The answers to several commands in one round trip. An error is raised after all are read."""
         connection = self._open()
         connection.send_packed_command(connection.pack_commands(commands))
+        self._await_posted(connection)
         answers = [_read(connection) for _ in commands]
         for answer in answers:
             if isinstance(answer, RedisError):

@@ -22,6 +22,7 @@ from redis.exceptions import ConnectionError as Cut
 
 from broker.base import BrokerError, BrokerLost, BrokerOptions, Message, Outgoing, Settlement
 from broker.redis import broker as broker_module
+from broker.redis import claims
 from broker.redis.broker import RedisBroker
 from broker.redis.envelope import decode
 from broker.redis.link import Link
@@ -123,7 +124,7 @@ class Protocol(RuleBasedStateMachine):
 
     def come_back(self, n: int) -> None:
         """As the loop does before it goes on."""
-        if self.workers[n]._link is None:
+        if self.workers[n]._caller.is_connected is False:
             self.workers[n].connect()
 
     @rule(n=worker)
@@ -141,7 +142,7 @@ class Protocol(RuleBasedStateMachine):
 
     @rule(n=worker)
     def presume_dead(self, n: int) -> None:
-        for name in (self.workers[n]._id, *self.workers[n]._earlier):
+        for name in (self.workers[n]._caller.holder, *self.workers[n]._earlier):
             self.client.zadd(self.names.leases, {name: 1}, xx=True)
 
     @rule(n=worker, fate=fate)
@@ -163,8 +164,8 @@ class Protocol(RuleBasedStateMachine):
     @invariant()
     def nothing_is_in_flight_that_its_connected_holder_does_not_know(self) -> None:
         for opened in self.workers:
-            if opened._link is not None:
-                fields = self.client.hkeys(self.names.in_flight(opened._id))
+            if opened._caller.is_connected and opened._claims._ahead is None:
+                fields = self.client.hkeys(self.names.in_flight(opened._caller.holder))
                 assert {field.decode() for field in fields} <= opened._holdings._held.keys()
 
     @invariant()
@@ -223,6 +224,7 @@ def test_no_interleaving_loses_or_doubles_a_reply(
 ) -> None:
     """On the scripts that ship, and a real server."""
     monkeypatch.setattr(broker_module, "Link", LossyLink)
+    monkeypatch.setattr(claims, "_WORTH_SHARING", 2)
     Protocol.server = valkey
     run_state_machine_as_test(
         Protocol,

@@ -134,5 +134,5 @@ def test_promtool_has_nothing_to_say(promtool: str) -> None:
         )
         assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
         metrics.requests.labels(MODELS[1], Outcome.HIT.value).inc()
-        metrics.request_seconds.labels(MODELS[1], Outcome.HIT.value).observe(0.01)
+        metrics.request_seconds.observe(0.01, MODELS[1], Outcome.HIT.value)
         metrics.value_bytes.observe(5e9)

@@ -1,0 +1,83 @@
+"""Asks the server on behalf of one holder, and makes of every trouble one: BrokerLost."""
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from redis.exceptions import RedisError
+
+from broker.base import BrokerLost
+from broker.redis.lease import Lease
+from broker.redis.link import Argument, Link
+from wire.names import Names
+
+_LEASE_GONE = "the lease ran out: what was held has been given to others"
+
+
+class Caller:
+    """A link that is given up with its first error. `holder` is the id under which things are held."""
+
+    def __init__(self, names: Names, lease: Lease, shown: str) -> None:
+        self._names, self._lease, self._shown = names, lease, shown
+        self._link: Link | None = None
+        self.holder = ""
+
+    @property
+    def own_keys(self) -> list[Argument]:
+        """The keys that every script of a holder begins with."""
+        return [self._names.leases, self._names.in_flight(self.holder)]
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether there is a link."""
+        return self._link is not None
+
+    def begin(self, link: Link) -> None:
+        """Ask on this link from now on; the holder's lease has begun."""
+        self._link = link
+        self._lease.begin(self.holder)
+
+    def end(self) -> None:
+        """Hang up, and leave the lease alone. Never raises."""
+        self._lease.suspend()
+        link, self._link = self._link, None
+        if link is not None:
+            link.close()
+
+    def run(self, script: str, keys: Sequence[Argument], arguments: Sequence[Argument]) -> Any:
+        """The answer of a script that takes the holder first. Raises BrokerLost, also without a lease."""
+        with self.asking() as link:
+            return _under_lease(link.run(script, keys, [self.holder, *arguments]))
+
+    def post(self, script: str, keys: Sequence[Argument], arguments: Sequence[Argument]) -> None:
+        """Begin the same for later. Raises BrokerLost."""
+        with self.asking() as link:
+            link.post(script, keys, [self.holder, *arguments])
+
+    def fetch(self) -> Any:
+        """The answer to what was posted. Raises BrokerLost."""
+        with self.asking() as link:
+            return _under_lease(link.fetch())
+
+    @contextlib.contextmanager
+    def asking(self) -> Iterator[Link]:
+        """The link, for a moment; whatever goes wrong on it ends it as BrokerLost."""
+        if self._link is None:
+            raise BrokerLost(f"not connected to {self._shown}")
+        try:
+            with self._lease.at_work():
+                if self._lease.is_lost:
+                    raise BrokerLost(_LEASE_GONE)
+                yield self._link
+        except (RedisError, OSError) as error:
+            self.end()
+            raise BrokerLost(f"lost {self._shown}: {str(error) or type(error).__name__}") from error
+        except BrokerLost:
+            self.end()
+            raise
+
+
+def _under_lease(answer: Any) -> Any:
+    if answer is None:
+        raise BrokerLost(_LEASE_GONE)
+    return answer

@@ -1,0 +1,100 @@
+"""Taking messages from their queues, some of them ahead of time."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from broker.base import Message
+from broker.redis.caller import Caller
+from broker.redis.envelope import decode
+from broker.redis.holdings import Holdings, token_of
+from wire.names import Names
+
+PRIORITIES = ("", "\x06\x163", "\x06\x166", "\x06\x169")
+_WORTH_SHARING = 16
+
+
+def lists_of(queue: str) -> list[str]:
+    """The Redis lists of a queue: one for each of kombu's priorities, the most urgent first."""
+    return [f"{queue}{suffix}" for suffix in PRIORITIES]
+
+
+def share_of(credit: int) -> int:
+    """How much of a credit is claimed at once: half, where the other half can be claimed meanwhile."""
+    return credit if credit < _WORTH_SHARING else (credit + 1) // 2
+
+
+class Claims:
+    """Claims for one holder. What was claimed ahead is held like everything else, and bounded by the credit.
+
+    The server is busy with the next batch while its user handles this one. An idle queue is not claimed from
+    ahead: what comes then is answered by whoever is free.
+    """
+
+    def __init__(self, names: Names, holdings: Holdings, caller: Caller) -> None:
+        self._names, self._holdings, self._caller = names, holdings, caller
+        self._number = 0
+        self._ahead: tuple[int, list[tuple[str, str]]] | None = None
+
+    def forget(self) -> None:
+        """The connection is another: what was claimed ahead and not fetched is unknown to the next."""
+        self._ahead = None
+
+    def take(self, credit: Mapping[str, int]) -> list[Message]:
+        """What is there, within the credit. Raises BrokerLost."""
+        shares = {queue: share_of(most) for queue, most in credit.items()}
+        number, lists, arguments = self._asked(shares)
+        found = self._messages(number, lists, self._caller.run("claim", self._keys(lists), arguments))
+        self._claim_ahead(credit, found)
+        return found
+
+    def take_ahead(self, credit: Mapping[str, int]) -> tuple[list[Message], list[Message]]:
+        """What was claimed ahead: as far as the credit still goes, and the rest. Raises BrokerLost."""
+        if self._ahead is None:
+            return [], []
+        (number, lists), self._ahead = self._ahead, None
+        found = self._messages(number, lists, self._caller.fetch())
+        left = dict(credit)
+        wanted: list[Message] = []
+        surplus: list[Message] = []
+        for message in found:
+            left[message.queue] = left.get(message.queue, 0) - 1
+            (wanted if left[message.queue] >= 0 else surplus).append(message)
+        if not surplus:
+            self._claim_ahead(credit, wanted)
+        return wanted, surplus
+
+    def _claim_ahead(self, credit: Mapping[str, int], found: list[Message]) -> None:
+        if len(found) < sum(share_of(most) for most in credit.values()):
+            return
+        left = dict(credit)
+        for message in found:
+            left[message.queue] -= 1
+        left = {queue: most for queue, most in left.items() if most > 0}
+        if left:
+            number, lists, arguments = self._asked(left)
+            self._caller.post("claim", self._keys(lists), arguments)
+            self._ahead = (number, lists)
+
+    def _asked(self, credit: Mapping[str, int]) -> tuple[int, list[tuple[str, str]], list[Any]]:
+        # Numbers are used once, whatever becomes of the answer: an earlier claim may run late.
+        number, self._number = self._number, self._number + sum(credit.values())
+        lists = [(name, queue) for queue in credit for name in lists_of(queue)]
+        return number, lists, [number, len(PRIORITIES), *credit.values()]
+
+    def _keys(self, lists: list[tuple[str, str]]) -> list[Any]:
+        return [*self._caller.own_keys, self._names.deliveries, *(name for name, _ in lists)]
+
+    def _messages(self, number: int, lists: list[tuple[str, str]], answer: Any) -> list[Message]:
+        known, *found = answer
+        counts = dict(zip(known[::2], known[1::2], strict=True))
+        messages = []
+        for (name, queue), items in zip(lists, found, strict=True):
+            for item in items:
+                message = decode(item, queue)
+                message.token = token_of(number, name)
+                self._holdings.add(message)
+                if number in counts:
+                    self._holdings.count(message, counts[number], item)
+                messages.append(message)
+                number += 1
+        return messages
