@@ -220,7 +220,8 @@ class WornQueue:
         }[name]
 
     def _receive(self, credit: dict[str, int], timeout: float) -> list[Message]:
-        taken, self.queue = self.queue[: credit[NAMES.dead]], self.queue[credit[NAMES.dead] :]
+        most = credit.get(NAMES.dead, 0)
+        taken, self.queue = self.queue[:most], self.queue[most:]
         self.held += taken
         return taken
 
