@@ -37,10 +37,8 @@ class Model:
         """Make keys of this generation from now on."""
         self.generation = generation
         self._keys = KeyMaker(self._namespace, self.name, self.version, generation, self._selection)
-
-    def key(self, payload: bytes) -> str:
+        self.key: Callable[[bytes], str] = self._keys.digest
         """The key of a canonical payload."""
-        return self._keys.digest(payload)
 
     def key_text(self, payload: bytes) -> bytes:
         """What is hashed, for people."""

@@ -18,8 +18,7 @@ _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 class Delivery:
     """A message until it is settled. `received` is monotonic seconds.
 
-    `outcomes`, `failures` and `saved_seconds` have the model's name with each; they are lists, to be counted
-    for a whole batch at once.
+    `outcomes` and `saved_seconds` are counted by the model's name, `failures` has it with each.
     """
 
     __slots__ = (
@@ -35,9 +34,9 @@ class Delivery:
 
     def __init__(self, message: Message, requests: Sequence[Request | Refused], received: float) -> None:
         self.message, self.requests, self.received = message, requests, received
-        self.outcomes: list[tuple[str, Outcome]] = []
+        self.outcomes: dict[tuple[str, Outcome], int] = {}
         self.failures: list[tuple[str, Failure]] = []
-        self.saved_seconds: list[tuple[str, float]] = []
+        self.saved_seconds: dict[str, float] = {}
         self._replies: list[bytes] = [b""] * len(requests)
         self._left = len(requests)
 
@@ -50,7 +49,8 @@ class Delivery:
         """Put the reply of the request at `position`: once each."""
         self._replies[position] = reply
         self._left -= 1
-        self.outcomes.append(("none" if model is None else model.name, outcome))
+        how = ("none" if model is None else model.name, outcome)
+        self.outcomes[how] = self.outcomes.get(how, 0) + 1
 
     def settlement(
         self, names: Names, limits: Limits, now: float, *, dead_letter_failed: bool = False

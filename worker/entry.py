@@ -1,17 +1,19 @@
 """What Redis holds under a key: a readable header line, then the result's JSON bytes.
 
-The header names recipe, digest, creation (start of the model call), soft expiry, compute milliseconds,
-length and crc32 of the body. It is bound to its key: an entry that was copied under another key, cut short
-or written by somebody else is not believed.
+The header is a JSON array: recipe, digest, creation (start of the model call), soft expiry, compute
+milliseconds, length and crc32 of the body. It is bound to its key: an entry that was copied under another
+key, cut short or written by somebody else is not believed. JSON, because orjson reads seven fields faster
+than anything else tells two floats from each other.
 """
 
 from typing import NamedTuple
 from zlib import crc32
 
+import orjson
+
 from wire.key import RECIPE
 
-_MAGIC = RECIPE.encode()
-_LATEST = 1e12  # Unix seconds: no NaN and no infinity gets past a comparison with it
+_LATEST = 1e12  # Unix seconds
 
 
 class BadEntry(ValueError):
@@ -29,35 +31,27 @@ class Entry(NamedTuple):
 
     def encode(self) -> bytes:
         """The stored bytes."""
-        return b"%b %b %.3f %.3f %d %d %08x\n%b" % (
-            _MAGIC,
-            self.digest.encode(),
-            self.created,
-            self.expires,
-            self.compute_ms,
-            len(self.body),
-            crc32(self.body),
-            self.body,
-        )
+        times = round(self.created, 3), round(self.expires, 3)
+        header = [RECIPE, self.digest, *times, self.compute_ms, len(self.body), crc32(self.body)]
+        return orjson.dumps(header) + b"\n" + self.body
 
     @classmethod
     def decode(cls, stored: bytes, digest: str) -> "Entry":
         """The entry in `stored`, which must belong to the key `digest`. Raises BadEntry."""
         head, _, body = stored.partition(b"\n")
         try:
-            recipe, key, created, expires, compute, length, crc = head.split(b" ")
-            if recipe != _MAGIC or key.decode() != digest:
+            recipe, key, created, expires, compute_ms, length, crc = orjson.loads(head)
+            if recipe != RECIPE or key != digest:
                 raise BadEntry("the entry of another key")
-            if int(length) != len(body) or int(crc, 16) != crc32(body):
+            if length != len(body) or crc != crc32(body):
                 raise BadEntry("length or checksum does not fit")
-            entry = cls(digest, float(created), float(expires), int(compute), body)
+            if not (0 <= created <= expires < _LATEST and 0 <= compute_ms < _LATEST):
+                raise BadEntry("times make no sense")
         except BadEntry:
             raise
-        except ValueError:
+        except (ValueError, TypeError):
             raise BadEntry("no header") from None
-        if not 0 <= entry.created <= entry.expires < _LATEST:
-            raise BadEntry("times make no sense")
-        return entry
+        return cls(digest, created, expires, compute_ms, body)
 
 
 def jittered(ttl_seconds: float, digest: str) -> float:

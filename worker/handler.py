@@ -160,7 +160,8 @@ class Handler:
             source = encode_source(hit, model.name, model.version)
             age = max(0.0, now - created)
             reply = encode_hit(job.request.id, body, source, key, age, expires - now)
-            delivery.saved_seconds.append((model.name, compute_ms / 1000))
+            saved = delivery.saved_seconds
+            saved[model.name] = saved.get(model.name, 0.0) + compute_ms / 1000
             delivery.answer(job.position, reply, model, hit)
 
     def _remember(self, answers: Sequence[Answered]) -> None:

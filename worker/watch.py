@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 from broker.base import BrokerError, Settlement
 from broker.dead import UNDECODABLE, UNDELIVERABLE
+from wire.errors import Outcome
 from worker.delivery import Delivery
 from worker.health import Heartbeat, Readiness
 from worker.logs import Log
@@ -49,31 +50,35 @@ class Watch:
     def settled(self, settled: Sequence[tuple[Delivery, Settlement]]) -> None:
         """See LoopObserver."""
         metrics, now = self._metrics, self._clock()
-        tally = Counter((d.received, model, outcome) for d, _ in settled for model, outcome in d.outcomes)
+        tally: Counter[tuple[float, str, Outcome]] = Counter()
+        saved: Counter[str] = Counter()
+        for delivery, _ in settled:
+            for (model, outcome), count in delivery.outcomes.items():
+                tally[delivery.received, model, outcome] += count
+            for model, seconds in delivery.saved_seconds.items():
+                saved[model] += seconds  # type: ignore[assignment]
         for (received, model, outcome), count in tally.items():
             metrics.requests.labels(model, outcome.value).inc(count)
             metrics.request_seconds.observe(now - received, model, outcome.value, count=count)
+        for model, seconds in saved.items():
+            metrics.saved.labels(model).inc(seconds)
         metrics.in_progress.dec(tally.total())
         if tally:
             metrics.last_request.set(self._wall_clock())
         self._count_sent(settled)
-        saved: Counter[str] = Counter()
-        for delivery, _ in settled:
-            for model, seconds in delivery.saved_seconds:
-                saved[model] += seconds  # type: ignore[assignment]
-        for model, seconds in saved.items():
-            metrics.saved.labels(model).inc(seconds)
         self._log_settled(settled, now)
 
     def _count_sent(self, settled: Sequence[tuple[Delivery, Settlement]]) -> None:
-        outcomes = Counter(outcome for d, s in settled if s.outgoing for _, outcome in d.outcomes)
-        for outcome, count in outcomes.items():
-            self._metrics.replies.labels("ok" if outcome.ok else "error").inc(count)
-        for _, settlement in settled:
+        sent: Counter[bool] = Counter()
+        for delivery, settlement in settled:
+            for (_, outcome), count in delivery.outcomes.items() if settlement.outgoing else ():
+                sent[outcome.ok] += count
             for outgoing in settlement.outgoing:
                 reason = outgoing.message.headers.get("reason")
                 if reason is not None:
                     self._metrics.dead_letters.labels(reason).inc()
+        for ok, count in sent.items():
+            self._metrics.replies.labels("ok" if ok else "error").inc(count)
 
     def _log_settled(self, settled: Sequence[tuple[Delivery, Settlement]], now: float) -> None:
         in_detail = self._log.is_enabled_for(logging.DEBUG)
@@ -86,7 +91,7 @@ class Watch:
                     correlation_id=delivery.message.correlation_id,
                     requests=len(delivery.requests),
                     seconds=round(now - delivery.received, 4),
-                    outcomes={o.value: n for o, n in Counter(o for _, o in delivery.outcomes).items()},
+                    outcomes={outcome.value: count for (_, outcome), count in delivery.outcomes.items()},
                 )
 
     def _log_failures(self, delivery: Delivery) -> None:

@@ -96,8 +96,9 @@ def test_a_full_cache_answers_and_keeps_nothing(
         (lambda value: value[:-1], "miss"),
         (lambda value: b"", "miss"),
         (lambda value: b"garbage", "miss"),
-        (lambda value: value.replace(b"k1 ", b"k9 "), "miss"),
-        (lambda value: value[:3] + b"0" * 64 + value[67:], "miss"),
+        (lambda value: value.replace(b'"k1"', b'"k9"'), "miss"),
+        (lambda value: value[:7] + b"0" * 64 + value[71:], "miss"),
+        (lambda value: value.replace(b'["k1"', b'["k1",1'), "miss"),
         (lambda value: value, "hit"),
     ],
 )
