@@ -13,6 +13,7 @@ from worker.breaker import Breaker
 from worker.deadline import DeadlineRunner
 
 T = TypeVar("T")
+_READ_BYTES = 1 << 18  # the entries of a batch in one recv, or nearly
 
 
 class CacheDown(Exception):
@@ -152,4 +153,5 @@ def redis_client(url: str, deadline_seconds: float) -> "redis.Redis":
         retry=None,
         socket_timeout=deadline_seconds,
         socket_connect_timeout=deadline_seconds,
+        socket_read_size=_READ_BYTES,
     )

@@ -11,6 +11,7 @@ from redis.retry import Retry
 from redis.sentinel import Sentinel
 
 _SENTINEL_PORT = 26379
+_READ_BYTES = 1 << 18  # a batch in one recv, or nearly
 _FORM = "redis+sentinel://[user:password@]host:26379,host2:26379/MASTER[/DATABASE]"
 
 
@@ -34,6 +35,7 @@ def _options(timeout: float) -> dict[str, Any]:
         "retry": Retry(NoBackoff(), 0),
         "socket_timeout": timeout,
         "socket_connect_timeout": min(timeout, 3.0),
+        "socket_read_size": _READ_BYTES,
     }
 
 
