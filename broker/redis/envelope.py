@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 
 from broker.base import Message
-from broker.envelope import read_envelope, to_message
+from broker.envelope import PROBLEM, read_envelope, to_message
 
 _UTF8, _BASE64 = "utf-8", "base64"
 
@@ -55,7 +55,9 @@ def decode(item: bytes, queue: str) -> Message:
         envelope = orjson.loads(item)
         properties = envelope["properties"]
         body = _body(envelope["body"], properties.get("body_encoding"))
-        return to_message(body, properties, envelope.get("headers"), envelope.get("content-type"), queue)
+        headers = dict(envelope.get("headers") or {})
+        headers.pop(PROBLEM, None)  # ours to find, not a stranger's to claim
+        return to_message(body, properties, headers, envelope.get("content-type"), queue)
     except (ValueError, KeyError, TypeError, AttributeError):
         return _decode_slowly(item, queue)
 
