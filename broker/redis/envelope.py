@@ -2,6 +2,7 @@
 
 import base64
 import itertools
+import json
 import secrets
 from collections.abc import Callable
 from typing import Any
@@ -37,16 +38,17 @@ def encode(message: Message, queue: str, tag: str) -> bytes:
         properties["correlation_id"] = message.correlation_id
     if message.reply_to is not None:
         properties["reply_to"] = message.reply_to
-    return orjson.dumps(
-        {
-            "body": body,
-            "content-encoding": _UTF8,
-            "content-type": message.content_type,
-            "headers": message.headers,
-            "properties": properties,
-        },
-        default=str,
-    )
+    envelope = {
+        "body": body,
+        "content-encoding": _UTF8,
+        "content-type": message.content_type,
+        "headers": message.headers,
+        "properties": properties,
+    }
+    try:
+        return orjson.dumps(envelope, default=str)
+    except TypeError:  # a stranger's lone surrogates, in what became a dead letter: kept as they came
+        return json.dumps(envelope, default=str).encode()
 
 
 def decode(item: bytes, queue: str) -> Message:
