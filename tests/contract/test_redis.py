@@ -466,6 +466,20 @@ def test_waiting_is_no_polling(opened: Opener, client: redis.Redis, names: Names
     later.join()
 
 
+def test_waiting_on_a_full_server_is_no_hot_loop(opened: Opener, client: redis.Redis, names: Names) -> None:
+    """It refuses the peek at once, every time; what it holds is found all the same."""
+    broker, sender = opened(), opened()
+    sender.send(names.misses, [Message(b"there")])
+    client.config_set("maxmemory", "1")
+    try:
+        before = client.info("stats")["total_connections_received"]
+        assert broker.receive({names.requests: 1}, 2) == []
+        assert client.info("stats")["total_connections_received"] - before < 10
+        assert [message.body for message in broker.receive({names.misses: 1}, 5)] == [b"there"]
+    finally:
+        client.config_set("maxmemory", "0")
+
+
 def test_more_than_a_script_can_unpack_is_held_and_given_back(
     opened: Opener, client: redis.Redis, names: Names
 ) -> None:
