@@ -329,6 +329,23 @@ def test_a_reply_that_no_queue_takes_costs_no_neighbour_its_own(
     assert not in_flight(client, names) or len(in_flight(client, names)) == 1
 
 
+def test_a_user_of_our_own_keys_alone_is_enough(
+    opened: Opener, valkey: ValkeyServer, client: redis.Redis, names: Names
+) -> None:
+    """One reply whose producer is gone must not stop a worker that an ACL keeps to our prefix."""
+    client.acl_setuser(
+        names.prefix, enabled=True, passwords=["+p"], keys=[f"{names.prefix}*"], commands=["+@all"]
+    )
+    broker = opened(f"redis://{names.prefix}:p@127.0.0.1:{valkey.port}/0", reaps=True)
+    broker.send(names.requests, [Message(b"1"), Message(b"2")])
+    first, second = take(broker, names.requests, 2)
+    done = broker.commit([answer(first, names.replies_for("gone")), answer(second, names.replies)])
+    assert len(done.settled) == 2
+    assert [out.queue for out in done.undeliverable] == [names.replies_for("gone")]
+    assert broker.reap() == 0
+    client.acl_deluser(names.prefix)
+
+
 def test_our_own_keys_are_no_reply_queues(names: Names) -> None:
     """No name that `reply_to` may have is one of ours."""
     ours = [names.leases, names.owners, names.declared, names.deliveries, names.in_flight("x"), names.dead]
