@@ -552,6 +552,8 @@ def test_strict_durability_is_kept_or_refused(
         "redis+sentinel://host:port/m",
         "redis+sentinel://host/m?passwort=x",
         "redis://host:port/0",
+        "redis://host/0?decode_responses=true",
+        "redis://host/0?pasword=x",
     ],
 )
 def test_a_url_that_names_no_server_is_refused(names: Names, url: str) -> None:
