@@ -77,12 +77,11 @@ class RedisBroker:
     def connect(self) -> None:
         """See Broker. What an earlier connection held is still held, unless its lease had run out."""
         self._disconnect()
-        if self._id:
-            self._earlier.append(self._id)
-        self._id = f"{socket.gethostname()[:32]}-{os.getpid()}-{secrets.token_hex(6)}"
         link = Link(self._address, self._timeout)
         try:
             self._before_connect()
+            link.open()
+            self._take_new_id()  # not before: an outage of days must not collect one for each try
             self._durability.check(link)
             self._join(link)
         except (RedisError, OSError) as error:
@@ -188,6 +187,11 @@ class RedisBroker:
 
     def _own_keys(self) -> list[Argument]:
         return [self._names.leases, self._names.in_flight(self._id)]
+
+    def _take_new_id(self) -> None:
+        if self._id:
+            self._earlier.append(self._id)
+        self._id = f"{socket.gethostname()[:32]}-{os.getpid()}-{secrets.token_hex(6)}"
 
     def _join(self, link: Link) -> None:
         """Begin under a new id, and find out what became of what was held under the old one."""

@@ -35,6 +35,10 @@ class Link:
         self._connection: ConnectionInterface | None = None
         self._digests: dict[str, str] = {}
 
+    def open(self) -> None:
+        """Connect now rather than with the first question."""
+        self._open()
+
     def ask(self, *command: Argument) -> Any:
         """The server's answer to one command."""
         connection = self._open()

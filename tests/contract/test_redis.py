@@ -256,6 +256,19 @@ def test_reconnecting_again_and_again_keeps_what_is_held(
     proxy.close()
 
 
+def test_an_outage_collects_nothing(valkey: ValkeyServer, names: Names) -> None:
+    """Each id of a try would be told to the server afterwards, in one script that outlasts its time limit."""
+    proxy = Proxy(valkey.port)
+    broker = RedisBroker(f"redis://127.0.0.1:{proxy.port}/0", names, BrokerOptions(1.0))
+    broker.connect()
+    proxy.close()
+    for _ in range(20):
+        with pytest.raises(BrokerUnreachable):
+            broker.connect()
+    assert len(broker._earlier) <= 1
+    broker.close()
+
+
 def test_scripts_are_loaded_again(opened: Opener, client: redis.Redis, names: Names) -> None:
     """A server that forgot them (SCRIPT FLUSH, a failover) costs a round trip."""
     broker = opened()
