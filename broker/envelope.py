@@ -14,7 +14,7 @@ from kombu.utils.json import loads
 
 from broker.base import JSON, Message
 
-_PROBLEM = "x-recollect-problem"
+PROBLEM = "x-recollect-problem"
 _LONGEST = 255  # of an AMQP short string: the same bound on every broker
 
 
@@ -36,6 +36,7 @@ def read_envelope(item: bytes, queue: str) -> dict[str, Any]:
     try:
         payload = loads(item)
         _check(payload)
+        (payload.get("headers") or {}).pop(PROBLEM, None)  # ours to find, not a stranger's to claim
         # kombu's own book-keeping reads both, after the message has left the queue.
         payload["properties"]["delivery_info"] |= {"exchange": "", "routing_key": queue}
     except Exception as error:  # noqa: BLE001 - whatever kombu's decoding makes of hostile bytes
@@ -63,7 +64,7 @@ def _wrap(item: bytes, queue: str, problem: str) -> dict[str, Any]:
         "body": base64.b64encode(item).decode(),
         "content-type": "application/octet-stream",
         "content-encoding": "binary",
-        "headers": {_PROBLEM: problem},
+        "headers": {PROBLEM: problem},
         "properties": {
             "delivery_tag": str(uuid.uuid4()),
             "delivery_info": {"exchange": "", "routing_key": queue},
@@ -77,7 +78,7 @@ def to_message(
 ) -> Message:
     """Our message from the parts of a transport's; properties of a wrong type are left out and said."""
     headers = dict(headers or {})
-    problem = headers.pop(_PROBLEM, None)
+    problem = headers.pop(PROBLEM, None)
     raw = body.encode("utf-8", "replace") if isinstance(body, str) else bytes(body or b"")
     return Message(
         raw,

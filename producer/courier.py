@@ -1,6 +1,7 @@
 """Sends and receives for a producer, and comes back after the broker was away."""
 
 import contextlib
+import os
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -43,6 +44,7 @@ class Courier:
         self._unsettled: list[Settlement] = []
         self._unwanted: list[Message] = []
         self.connections = 0
+        self._process, self._closed = os.getpid(), False
 
     @contextlib.contextmanager
     def until(self, give_up_at: float) -> Iterator[None]:
@@ -95,6 +97,8 @@ class Courier:
 
     def release(self, messages: Sequence[Message]) -> None:
         """Give back what was received and not wanted, now or with the next connection."""
+        if self._is_forked():
+            return
         self._unwanted += messages
         try:
             self._finish()
@@ -112,9 +116,14 @@ class Courier:
             self._unwanted.clear()
 
     def close(self) -> None:
-        """Leave."""
+        """Leave. In a forked child nothing: the connection, the lease and the queue are its parent's."""
+        if self._is_forked():
+            return
         self._broker.close()
-        self._connected = False
+        self._connected, self._closed = False, True
+
+    def _is_forked(self) -> bool:
+        return os.getpid() != self._process
 
     def _again(self, verb: str, step: Callable[[], None], *, retry: bool = True) -> None:
         while True:
@@ -127,6 +136,10 @@ class Courier:
                 return self._recovered(verb)
 
     def _come_back(self) -> None:
+        if self._is_forked():
+            raise RuntimeError("this Producer was made before a fork; make one in each process")
+        if self._closed:
+            raise RuntimeError("this Producer is closed; make a new one")
         if self._connected:
             return
         self._broker.connect()

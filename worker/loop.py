@@ -55,6 +55,7 @@ class Loop:
         self._unsettled: list[tuple[Delivery, Settlement]] = []
         self._suspects = Suspects(broker, handler, self._start, clock)
         self._stopping = self._abandoning = False
+        self._pause = _BACKOFF_SECONDS
         self.lost_model: str | None = None
 
     def stop(self) -> None:
@@ -150,6 +151,7 @@ class Loop:
     def _guarded(self, step: Callable[[], None]) -> None:
         try:
             step()
+            self._pause = _BACKOFF_SECONDS
         except BrokerLost as error:
             self._reconnect(error, lambda: self._stopping)
 
@@ -164,13 +166,15 @@ class Loop:
             self._observer.connected()
 
     def _reconnect(self, error: BrokerError, give_up: Callable[[], bool]) -> None:
-        """Full-jitter back-off. Calls go on meanwhile: their results wait in the cache for the redelivery."""
-        pause = _BACKOFF_SECONDS
+        """Full-jitter back-off. Calls go on meanwhile: their results wait in the cache for the redelivery.
+
+        Only a whole turn ends it: a server that connects and refuses the work is not asked on and on.
+        """
         while not give_up():
-            wait = random.uniform(0, pause)  # noqa: S311 - spreads load, guards nothing
+            wait = random.uniform(0, self._pause)  # noqa: S311 - spreads load, guards nothing
             self._observer.lost(error, wait)
             self._wait(wait, give_up)
-            pause = min(2 * pause, self._reconnect_max_seconds)
+            self._pause = min(2 * self._pause, self._reconnect_max_seconds)
             try:
                 self._broker.connect()
                 self._give_up_suspects()
@@ -213,6 +217,7 @@ class Loop:
         while (self._open or self._unsettled or self._suspects) and not is_over():
             try:
                 self._drain_turn()
+                self._pause = _BACKOFF_SECONDS
             except BrokerLost as error:
                 self._reconnect(error, is_over)
         with contextlib.suppress(BrokerLost):  # then it gives everything back by itself

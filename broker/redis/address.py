@@ -41,12 +41,17 @@ def _options(timeout: float) -> dict[str, Any]:
 
 def _by_url(url: str) -> Callable[[float], ConnectionInterface]:
     url = url.replace("redis+socket://", "unix://", 1)
-    ConnectionPool.from_url(url)  # a bad URL is said now
 
     def make(timeout: float) -> ConnectionInterface:
         keep = {} if url.startswith("unix:") else {"socket_keepalive": True}
         return ConnectionPool.from_url(url, **_options(timeout), **keep).make_connection()
 
+    if "decode_responses" in parse_qs(urlsplit(url).query):
+        raise ValueError("decode_responses cannot be set: answers are read as bytes")
+    try:
+        make(1.0)  # a bad URL is said now
+    except TypeError as error:
+        raise ValueError(str(error).rpartition(") ")[2]) from None
     return make
 
 

@@ -73,12 +73,11 @@ class RedisBroker:
     def connect(self) -> None:
         """See Broker. What an earlier connection held is still held, unless its lease had run out."""
         self._disconnect()
-        if self._caller.holder:
-            self._earlier.append(self._caller.holder)
-        self._caller.holder = f"{socket.gethostname()[:32]}-{os.getpid()}-{secrets.token_hex(6)}"
         link = Link(self._address, self._timeout)
         try:
             self._before_connect()
+            link.open()
+            self._take_new_id()  # not before: an outage of days must not collect one for each try
             self._durability.check(link)
             self._join(link)
         except BaseException as error:
@@ -187,6 +186,11 @@ class RedisBroker:
     def _still_there(self) -> list[Message]:
         with self._caller.asking():
             return []
+
+    def _take_new_id(self) -> None:
+        if self._caller.holder:
+            self._earlier.append(self._caller.holder)
+        self._caller.holder = f"{socket.gethostname()[:32]}-{os.getpid()}-{secrets.token_hex(6)}"
 
     def _join(self, link: Link) -> None:
         """Begin under a new id, and find out what became of what was held under the old one."""

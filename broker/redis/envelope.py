@@ -2,6 +2,7 @@
 
 import base64
 import itertools
+import json
 import secrets
 from collections.abc import Callable
 from functools import lru_cache
@@ -10,7 +11,7 @@ from typing import Any
 import orjson
 
 from broker.base import JSON, Message
-from broker.envelope import read_envelope, short_text, to_message
+from broker.envelope import PROBLEM, read_envelope, short_text, to_message
 
 _UTF8, _BASE64 = "utf-8", "base64"
 
@@ -29,10 +30,10 @@ def encode(message: Message, queue: str, tag: str) -> bytes:
         body, encoding = b'"%b"' % base64.b64encode(message.body), _BASE64
     named = b""
     if message.correlation_id is not None:
-        named = b',"correlation_id":' + orjson.dumps(message.correlation_id)
+        named = b',"correlation_id":' + _json(message.correlation_id)
     if message.reply_to is not None:
-        named += b',"reply_to":' + orjson.dumps(message.reply_to)
-    headers = orjson.dumps(message.headers, default=str) if message.headers else b"{}"
+        named += b',"reply_to":' + _json(message.reply_to)
+    headers = _json(message.headers) if message.headers else b"{}"
     kind, delivery = _constant(message.content_type, queue, encoding)
     return b'{"body":%b,%b,"headers":%b,"properties":{"delivery_tag":"%b",%b%b}}' % (
         body,
@@ -54,7 +55,14 @@ def _constant(content_type: str, queue: str, encoding: str) -> tuple[bytes, byte
         "priority": 0,
         "body_encoding": encoding,
     }
-    return orjson.dumps(kind)[1:-1], orjson.dumps(delivery)[1:-1]
+    return _json(kind)[1:-1], _json(delivery)[1:-1]
+
+
+def _json(value: Any) -> bytes:
+    try:
+        return orjson.dumps(value, default=str)
+    except TypeError:  # a stranger's lone surrogates, in what became a dead letter: kept as they came
+        return json.dumps(value, default=str).encode()
 
 
 def decode(item: bytes, queue: str) -> Message:
@@ -65,6 +73,7 @@ def decode(item: bytes, queue: str) -> Message:
         headers = envelope.get("headers") or {}
         if not isinstance(headers, dict):
             return _decode_slowly(item, queue)
+        headers.pop(PROBLEM, None)  # ours to find, not a stranger's to claim
         return Message(
             _body(envelope["body"], properties.get("body_encoding")),
             kind if isinstance(kind, str) else JSON,

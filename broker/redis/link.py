@@ -37,6 +37,10 @@ class Link:
         self._is_posted = False
         self._posted_answer: Any = None
 
+    def open(self) -> None:
+        """Connect now rather than with the first question."""
+        self._open()
+
     def ask(self, *command: Argument) -> Any:
         """The server's answer to one command."""
         connection = self._open()

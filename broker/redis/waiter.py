@@ -3,6 +3,7 @@
 import contextlib
 import selectors
 import socket
+import time
 from collections.abc import Iterable, Iterator
 
 from redis.connection import ConnectionInterface
@@ -16,14 +17,27 @@ class Peek:
 
     BLMOVE of a list's last item onto its own end blocks while the list is empty, changes nothing, and wakes
     everybody who waits. Rejected: BRPOP, which takes the message before anybody has a record of it; polling.
+    One that fails rests: a full server, or one that forbids BLMOVE, refuses it at once and every time.
     """
 
     _SECONDS = 5
+    _REST_SECONDS = 2.0
 
     def __init__(self, address: Address, queue: str) -> None:
         self._address, self._queue = address, queue
         self._connection: ConnectionInterface | None = None
         self._armed = False
+        self._rests_until = 0.0
+
+    @property
+    def rests(self) -> bool:
+        """Whether it failed a moment ago."""
+        return time.monotonic() < self._rests_until
+
+    def fail(self) -> None:
+        """Hang up, and rest."""
+        self.close()
+        self._rests_until = time.monotonic() + self._REST_SECONDS
 
     def arm(self) -> int:
         """The descriptor that becomes readable when there is something. Raises RedisError, OSError."""
@@ -70,6 +84,8 @@ class Waiter:
             selector.register(self._woken, selectors.EVENT_READ)
             for queue in queues:
                 peek = self._peeks.setdefault(queue, Peek(self._address, queue))
+                if peek.rests:
+                    continue
                 with _hint(peek):
                     selector.register(peek.arm(), selectors.EVENT_READ, peek)
             ready = [key.data for key, _ in selector.select(seconds)]
@@ -107,4 +123,4 @@ def _hint(peek: Peek) -> Iterator[None]:
     try:
         yield
     except (RedisError, OSError):
-        peek.close()
+        peek.fail()

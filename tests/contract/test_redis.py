@@ -269,6 +269,19 @@ def test_reconnecting_again_and_again_keeps_what_is_held(
     proxy.close()
 
 
+def test_an_outage_collects_nothing(valkey: ValkeyServer, names: Names) -> None:
+    """Each id of a try would be told to the server afterwards, in one script that outlasts its time limit."""
+    proxy = Proxy(valkey.port)
+    broker = RedisBroker(f"redis://127.0.0.1:{proxy.port}/0", names, BrokerOptions(1.0))
+    broker.connect()
+    proxy.close()
+    for _ in range(20):
+        with pytest.raises(BrokerUnreachable):
+            broker.connect()
+    assert len(broker._earlier) <= 1
+    broker.close()
+
+
 def test_scripts_are_loaded_again(opened: Opener, client: redis.Redis, names: Names) -> None:
     """A server that forgot them (SCRIPT FLUSH, a failover) costs a round trip."""
     broker = opened()
@@ -341,6 +354,23 @@ def test_a_reply_that_no_queue_takes_costs_no_neighbour_its_own(
     letters = take(broker, names.dead, len(bad))
     assert {letter.headers["original"]["queue"] for letter in letters} == set(bad)
     assert not in_flight(client, names) or len(in_flight(client, names)) == 1
+
+
+def test_a_user_of_our_own_keys_alone_is_enough(
+    opened: Opener, valkey: ValkeyServer, client: redis.Redis, names: Names
+) -> None:
+    """One reply whose producer is gone must not stop a worker that an ACL keeps to our prefix."""
+    client.acl_setuser(
+        names.prefix, enabled=True, passwords=["+p"], keys=[f"{names.prefix}*"], commands=["+@all"]
+    )
+    broker = opened(f"redis://{names.prefix}:p@127.0.0.1:{valkey.port}/0", reaps=True)
+    broker.send(names.requests, [Message(b"1"), Message(b"2")])
+    first, second = take(broker, names.requests, 2)
+    done = broker.commit([answer(first, names.replies_for("gone")), answer(second, names.replies)])
+    assert len(done.settled) == 2
+    assert [out.queue for out in done.undeliverable] == [names.replies_for("gone")]
+    assert broker.reap() == 0
+    client.acl_deluser(names.prefix)
 
 
 def test_our_own_keys_are_no_reply_queues(names: Names) -> None:
@@ -480,6 +510,20 @@ def test_waiting_is_no_polling(opened: Opener, client: redis.Redis, names: Names
     later.join()
 
 
+def test_waiting_on_a_full_server_is_no_hot_loop(opened: Opener, client: redis.Redis, names: Names) -> None:
+    """It refuses the peek at once, every time; what it holds is found all the same."""
+    broker, sender = opened(), opened()
+    sender.send(names.misses, [Message(b"there")])
+    client.config_set("maxmemory", "1")
+    try:
+        before = client.info("stats")["total_connections_received"]
+        assert broker.receive({names.requests: 1}, 2) == []
+        assert client.info("stats")["total_connections_received"] - before < 10
+        assert [message.body for message in broker.receive({names.misses: 1}, 5)] == [b"there"]
+    finally:
+        client.config_set("maxmemory", "0")
+
+
 def test_more_than_a_script_can_unpack_is_held_and_given_back(
     opened: Opener, client: redis.Redis, names: Names
 ) -> None:
@@ -535,6 +579,8 @@ def test_strict_durability_is_kept_or_refused(
         "redis+sentinel://host:port/m",
         "redis+sentinel://host/m?passwort=x",
         "redis://host:port/0",
+        "redis://host/0?decode_responses=true",
+        "redis://host/0?pasword=x",
     ],
 )
 def test_a_url_that_names_no_server_is_refused(names: Names, url: str) -> None:
