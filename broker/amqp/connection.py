@@ -24,7 +24,7 @@ from broker.base import Message
 _SLICE_BYTES = 256 * 1024
 
 
-# A message as a channel received it: the consumer's name, the delivery tag, and the message without its queue.
+# As a channel received it: the name of the consumer, the delivery tag, and the message, without its queue.
 Delivery = tuple[str, int, Message]
 
 

@@ -18,6 +18,7 @@ _CONTENT_TYPE, _ENCODING, _HEADERS, _MODE, _PRIORITY = 0x8000, 0x4000, 0x2000, 0
 _CORRELATION_ID, _REPLY_TO, _MESSAGE_ID = 0x0400, 0x0200, 0x0080
 _WRITTEN = _CONTENT_TYPE | _ENCODING | _HEADERS | _MODE | _MESSAGE_ID
 _OTHERS = 0xFFFF & ~(_WRITTEN | _PRIORITY | _CORRELATION_ID | _REPLY_TO)
+_SKIPPED = {0: 0, _MODE: 1, _PRIORITY: 1, _MODE | _PRIORITY: 2}  # bytes, of what nobody here asks for
 _UTF8, _PERSISTENT = b"\x05utf-8", b"\x02"
 _SIZES = [bytes((size,)) for size in range(256)]
 _FLAGS, _SIZE = struct.Struct(">H"), struct.Struct(">I")
@@ -25,7 +26,9 @@ _STRING = struct.Struct(">cI")
 _FLOAT, _BOOL, _INT, _LONG = (struct.Struct(f) for f in (">cd", ">c?", ">ci", ">cq"))
 _LARGEST_INT = (1 << 31) - 1
 _TEXT = ord("S")
-_FIXED = {ord(kind): struct.Struct(form) for kind, form in zip("ILldt", (">i", ">q", ">q", ">d", ">?"), strict=True)}
+_FIXED = {
+    ord(kind): struct.Struct(form) for kind, form in zip("ILldt", (">i", ">q", ">q", ">d", ">?"), strict=True)
+}
 _ODD = (AttributeError, TypeError, ValueError, IndexError, struct.error)
 
 
@@ -113,10 +116,7 @@ def _read(buffer: bytes, offset: int, end: int, body: bytes) -> Message:
         (size,) = _SIZE.unpack_from(buffer, offset)
         offset += 4 + size
         headers = _entries(buffer, offset - size, offset)
-    if flags & _MODE:
-        offset += 1
-    if flags & _PRIORITY:
-        offset += 1
+    offset += _SKIPPED[flags & (_MODE | _PRIORITY)]
     if flags & _CORRELATION_ID:
         correlation_id, offset = _text(buffer, offset)
     if flags & _REPLY_TO:

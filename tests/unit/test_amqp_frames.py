@@ -7,7 +7,6 @@ handler reads them beside us, and what we write is compared with what it would h
 import struct
 from collections.abc import Iterator, Sequence
 from datetime import datetime
-from decimal import Decimal
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -102,7 +101,12 @@ bodies = st.one_of(
 messages = st.builds(lambda properties, body: (properties, body), ordinary | every_kind, bodies)
 consumers = st.sampled_from(["queue-1", "queue-2", "é" * 100])
 deliveries = st.tuples(
-    st.just("deliver"), st.sampled_from([1, 1, 1, 2]), consumers, st.integers(1, 1 << 40), st.booleans(), messages
+    st.just("deliver"),
+    st.sampled_from([1, 1, 1, 2]),
+    consumers,
+    st.integers(1, 1 << 40),
+    st.booleans(),
+    messages,
 )
 confirms = st.tuples(st.just("ack"), st.sampled_from([1, 2]), st.integers(1, 1 << 40), st.booleans())
 others = st.sampled_from([("heartbeat",), ("heartbeat",), ("nack",), ("return",)])
