@@ -30,7 +30,7 @@ class Content(amqp.Message):  # type: ignore[misc]
             return int(super()._load_properties(class_id, buf, offset))
         except Exception as error:  # noqa: BLE001 - whatever py-amqp makes of hostile bytes
             self.problem = f"properties: {type(error).__name__}: {error}"[:300]
-            self.properties = {}
+            self.properties: dict[str, Any] = {}
             with contextlib.suppress(IndexError, error_of_struct):  # they end too early
                 self.properties.update(_texts(buf, offset))
             return len(buf)

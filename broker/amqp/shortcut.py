@@ -15,7 +15,7 @@ _METHOD, _HEADER, _BODY, _END = 1, 2, 3, 0xCE
 _BASIC, _DELIVER, _ACK = 60, 60 << 16 | 60, 60 << 16 | 80
 _MULTIPLE = 1
 _START = struct.Struct(">BHII")  # kind, channel, size, class and method as one number
-_TAG = struct.Struct(">QB")  # and the bits that follow it
+_LONG, _CONFIRM = struct.Struct(">Q"), struct.Struct(">QB")
 _CONTENT = struct.Struct(">BBHIHHQ")  # the method's end; kind, channel, size, class, 0, size of the body
 _PIECE = struct.Struct(">BBHI")  # the end of a frame and the start of another
 _CONSUMER_AT = _START.size
@@ -52,11 +52,11 @@ class Shortcut:
     def _deliver(channel: Any, number: int, buffer: bytes, offset: int, size: int) -> int:
         consumer_at = offset + _CONSUMER_AT
         consumer_end = consumer_at + 1 + buffer[consumer_at]
-        tag, bits = _TAG.unpack_from(buffer, consumer_end)
+        (tag,) = _LONG.unpack_from(buffer, consumer_end)
         at = offset + 7 + size
         ended, kind, channel_number, size, class_, _, left = _CONTENT.unpack_from(buffer, at)
-        # What was delivered before has a count, and is rare: py-amqp's.
-        if (ended, kind, channel_number, class_, bits) != (_END, _HEADER, number, _BASIC, 0):
+        # Whether it was delivered before need not be looked at: then it has a count, which is unusual.
+        if (ended, kind, channel_number, class_) != (_END, _HEADER, number, _BASIC):
             raise Unusual
         properties, at = at + _CONTENT.size, at + 8 + size
         properties_end, body = at, b""
@@ -77,6 +77,6 @@ class Shortcut:
         after = offset + 8 + size
         if size != _ACK_BYTES or buffer[after - 1] != _END:
             raise Unusual
-        tag, bits = _TAG.unpack_from(buffer, offset + _START.size)
+        tag, bits = _CONFIRM.unpack_from(buffer, offset + _START.size)
         channel._on_basic_ack(tag, bool(bits & _MULTIPLE))
         return after
