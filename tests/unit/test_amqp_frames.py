@@ -340,6 +340,26 @@ def test_ordinary_messages_and_confirms_take_the_shortcut(sent: Sequence[tuple[A
     assert peer.by_stock == 0
 
 
+@pytest.mark.parametrize("frames", [1, 2, 3, 4])
+@pytest.mark.parametrize("off", range(-9, 10))
+def test_bodies_of_several_frames_are_whole(frames: int, off: int) -> None:
+    """Of bytes that look like the end of a frame, wherever one ends, and a delivery right behind."""
+    message = ({"content_type": JSON}, b"\xce" * (frames * FRAME_MAX + off))
+    data = recorded([("deliver", 1, "queue-1", tag, False, message) for tag in (1, 2)])
+    assert Peer([data]).seen == read_by_stock(data)
+
+
+@pytest.mark.parametrize("body", [b"", b"body"])
+def test_deliveries_of_two_channels_may_interleave(body: bytes) -> None:
+    """Frame by frame: each goes to its own."""
+    message = ({"content_type": JSON}, body)
+    apart = [list(frames_in(recorded([("deliver", n, "queue-1", n, False, message)]))) for n in (1, 2)]
+    mixed = [frame for pair in zip(*apart, strict=True) for frame in pair]
+    data = b"".join(struct.pack(">BHI", kind, n, len(p)) + p + b"\xce" for kind, n, p in mixed)
+    assert Peer([data]).seen == read_by_stock(data)
+    assert len(read_by_stock(data)) == 2
+
+
 def test_what_is_for_no_open_channel_is_left_to_stock() -> None:
     """Neither a closing channel nor an unknown one, nor the connection itself, takes deliveries."""
     for number in (0, 3):
