@@ -6,9 +6,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from broker.amqp import queues
 from broker.amqp.blame import Blames
-from broker.amqp.connection import Channel, Delivery
+from broker.amqp.connection import Channel
 from broker.amqp.dial import Dialler
-from broker.amqp.message import received
 from broker.amqp.publisher import Refusal
 from broker.amqp.session import Session
 from broker.amqp.wake import Waker
@@ -98,7 +97,7 @@ class AmqpBroker:
         with self._using() as session:
             is_new = session.intake.want(credit)
             self._wait(session, credit, timeout, _BURST_SECONDS if is_new else 0.0)
-            messages = [self._message(*taken) for taken in session.intake.take(credit)]
+            messages = [self._marked(*taken) for taken in session.intake.take(credit)]
             self._blames.read(session, messages)
             return messages
 
@@ -207,9 +206,8 @@ class AmqpBroker:
                 return
             woken = session.pump.turn(left, self._waker)
 
-    def _message(self, delivery: Delivery, queue: str) -> Message:
-        message = received(delivery, queue)
-        message.token = (self._epoch, delivery.tag)
+    def _marked(self, tag: int, message: Message) -> Message:
+        message.token = (self._epoch, tag)
         return message
 
     def _holds(self, session: Session, message: Message) -> bool:
@@ -223,6 +221,8 @@ class AmqpBroker:
             for out, fate in zip(outgoing, session.publish(outgoing), strict=True)
             if fate is not None
         ]
+        if not refused:
+            return []
         letters = [
             Outgoing(self._names.dead, undeliverable(out, self._clock(), fate.reason))
             for out, fate in refused

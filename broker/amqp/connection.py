@@ -8,25 +8,24 @@ through `Reader`. Whoever waits does so in the pump's `turn`, which looks after 
 import contextlib
 import ssl
 import time
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Collection
+from typing import Any
 
 import amqp
 from kombu.transport import pyamqp
 
 from broker.amqp.content import Content, frame_handler
+from broker.amqp.frames import acknowledgements, returns
+from broker.amqp.message import received
 from broker.amqp.reader import Reader
+from broker.amqp.shortcut import Shortcut
+from broker.base import Message
 
 _SLICE_BYTES = 256 * 1024
 
 
-class Delivery(NamedTuple):
-    """A message as a channel received it."""
-
-    consumer: str
-    tag: int
-    redelivered: bool
-    content: Content
+# As a channel received it: the name of the consumer, the delivery tag, and the message, without its queue.
+Delivery = tuple[str, int, Message]
 
 
 class Channel(amqp.Channel):  # type: ignore[misc]
@@ -47,7 +46,21 @@ class Channel(amqp.Channel):  # type: ignore[misc]
     def _on_basic_deliver(
         self, consumer: str, tag: int, redelivered: bool, _exchange: str, _key: str, content: Content
     ) -> None:
-        self.deliveries.append(Delivery(consumer, tag, redelivered, content))
+        self.deliveries.append((consumer, tag, received(content, redelivered)))
+
+    def acknowledge(self, up_to: int, others: Collection[int]) -> None:
+        """Settle all deliveries up to the tag `up_to` (0: none), and each of `others`."""
+        self.put(acknowledgements(self.channel_id, up_to, others))
+
+    def give_back(self, up_to: int, others: Collection[int]) -> None:
+        """Return all deliveries up to the tag `up_to` (0: none), and each of `others`, to their queues."""
+        self.put(returns(self.channel_id, up_to, others))
+
+    def put(self, frames: bytes) -> None:
+        """Have whole frames of this channel sent."""
+        if self.connection is None:
+            raise ConnectionResetError("the channel is closed")
+        self.connection.put(frames)
 
 
 class Connection(pyamqp.Connection):  # type: ignore[misc]
@@ -68,7 +81,7 @@ class Connection(pyamqp.Connection):  # type: ignore[misc]
         super().connect(callback)
         self.transport.sock.setblocking(False)
         self.transport._write = self._outbox.extend
-        self._reader = Reader(self.transport, self.on_inbound_frame)
+        self._reader = Reader(self.transport, self.on_inbound_frame, Shortcut(self))
 
     def drain_events(self, timeout: float | None = None) -> None:
         """Where py-amqp waits for an answer. Raises TimeoutError after `answer_seconds` without any."""
@@ -82,6 +95,11 @@ class Connection(pyamqp.Connection):  # type: ignore[misc]
             if left <= 0:
                 raise TimeoutError(f"no answer within {self.answer_seconds:g} s")
             self.turn(left)
+
+    def put(self, frames: bytes) -> None:
+        """Have whole frames sent."""
+        self._outbox += frames
+        self.bytes_sent += 1
 
     @property
     def unsent_bytes(self) -> int:

@@ -5,7 +5,9 @@ seconds belong), a text is not UTF-8 or a table nests too deep. The message woul
 reconnect and would stop every worker in turn.
 """
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
+from struct import error as error_of_struct
 from struct import unpack_from
 from typing import Any
 
@@ -28,13 +30,14 @@ class Content(amqp.Message):  # type: ignore[misc]
             return int(super()._load_properties(class_id, buf, offset))
         except Exception as error:  # noqa: BLE001 - whatever py-amqp makes of hostile bytes
             self.problem = f"properties: {type(error).__name__}: {error}"[:300]
-            self.properties = _texts(buf, offset)
+            self.properties: dict[str, Any] = {}
+            with contextlib.suppress(IndexError, error_of_struct):  # they end too early
+                self.properties.update(_texts(buf, offset))
             return len(buf)
 
 
-def _texts(buffer: bytes, offset: int) -> dict[str, Any]:
+def _texts(buffer: bytes, offset: int) -> Iterator[tuple[str, Any]]:
     """The textual properties, as far as they can be made out; the headers are skipped."""
-    found: dict[str, Any] = {}
     (flags,) = unpack_from(">H", buffer, offset)
     offset += 2
     for bit, (name, kind) in zip(range(15, 1, -1), amqp.Message.PROPERTIES, strict=True):
@@ -42,13 +45,12 @@ def _texts(buffer: bytes, offset: int) -> dict[str, Any]:
             continue
         if kind == "s":
             size = buffer[offset]
-            found[name] = buffer[offset + 1 : offset + 1 + size].decode("utf-8", "replace")
+            yield name, buffer[offset + 1 : offset + 1 + size].decode("utf-8", "replace")
             offset += 1 + size
         elif kind == "F":
             offset += 4 + unpack_from(">I", buffer, offset)[0]
         else:
             offset += _FIXED_SIZES[kind]
-    return found
 
 
 def frame_handler(connection: Any, callback: Callable[..., None]) -> Callable[[tuple[int, int, bytes]], bool]:

@@ -11,7 +11,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from itertools import count
 
-from broker.amqp.connection import Channel, Delivery
+from broker.amqp.connection import Channel
+from broker.base import Message
 
 
 @dataclass(slots=True)
@@ -23,7 +24,7 @@ class _Lane:
     window: int = 0
     mine: int = 0
     older: int = 0
-    ready: deque[Delivery] = field(default_factory=deque)
+    ready: deque[tuple[int, Message]] = field(default_factory=deque)
 
     @property
     def held(self) -> int:
@@ -52,15 +53,14 @@ class Intake:
                 self._cancel(lane, keep=0)
         return sum(self._adapt(queue, most) for queue, most in credit.items()) > 0
 
-    def take(self, credit: Mapping[str, int]) -> list[tuple[Delivery, str]]:
-        """What has arrived: at most so many from each queue, in the order given."""
+    def take(self, credit: Mapping[str, int]) -> list[tuple[int, Message]]:
+        """What has arrived, with its tags: at most so many from each queue, in the order given."""
         self._sort_in()
-        found: list[tuple[Delivery, str]] = []
+        found: list[tuple[int, Message]] = []
         for queue, most in credit.items():
-            lane = self._lanes.get(queue)
-            while lane is not None and lane.ready and most > 0:
-                found.append((lane.ready.popleft(), queue))
-                most -= 1
+            if queue in self._lanes:
+                ready = self._lanes[queue].ready
+                found += [ready.popleft() for _ in range(min(most, len(ready)))]
         return found
 
     def has(self, credit: Mapping[str, int]) -> bool:
@@ -83,21 +83,15 @@ class Intake:
 
     def acknowledge(self, tags: Collection[int]) -> None:
         """Settle these, with one frame for as many as possible."""
-        left = {tag for tag in tags if tag in self._unacked}
-        up_to = self._prefix(left)
-        if up_to:
-            self._channel.basic_ack(up_to, multiple=True)
-            left -= self._forget({tag for tag in left if tag <= up_to})
-        for tag in sorted(left):
-            self._channel.basic_ack(tag)
-        self._forget(left)
+        up_to, others = self._forget(tags)
+        if up_to or others:
+            self._channel.acknowledge(up_to, others)
 
     def give_back(self, tags: Collection[int]) -> None:
-        """Return these to their queues."""
-        left = {tag for tag in tags if tag in self._unacked}
-        for tag in sorted(left):
-            self._channel.basic_reject(tag, requeue=True)
-        self._forget(left)
+        """Return these to their queues, with one frame for as many as possible."""
+        up_to, others = self._forget(tags)
+        if up_to or others:
+            self._channel.give_back(up_to, others)
 
     def drop(self, queue: str) -> None:
         """Stop consuming from `queue` and return what was fetched ahead."""
@@ -105,31 +99,31 @@ class Intake:
         if lane is not None:
             self._cancel(lane, keep=0)
 
-    def _prefix(self, tags: set[int]) -> int:
-        """The highest tag up to which all unacknowledged ones are in `tags`; 0 where that spares no frame."""
-        highest = covered = 0
+    def _forget(self, tags: Collection[int]) -> tuple[int, list[int]]:
+        """Those of `tags` that are ours are so no longer: the highest one up to which they are all that is
+        unacknowledged (0 where there is none), and the others."""
+        mine = {tag for tag in tags if tag in self._unacked}
+        up_to = 0
         for tag in self._unacked:
-            if tag not in tags:
+            if tag not in mine:
                 break
-            highest, covered = tag, covered + 1
-        return highest if covered > 1 else 0
-
-    def _forget(self, tags: set[int]) -> set[int]:
-        for tag in tags:
+            up_to = tag
+        for tag in mine:
             lane, consumer = self._unacked.pop(tag)
             if consumer == lane.consumer:
                 lane.mine -= 1
             else:
                 lane.older -= 1
-        return tags
+        return up_to, sorted(tag for tag in mine if tag > up_to)
 
     def _sort_in(self) -> None:
         arrived, self._channel.deliveries = self._channel.deliveries, []
-        for delivery in arrived:
-            lane = self._consumed[delivery.consumer]
-            self._unacked[delivery.tag] = (lane, delivery.consumer)
-            lane.ready.append(delivery)
-            if delivery.consumer == lane.consumer:
+        for consumer, tag, message in arrived:
+            lane = self._consumed[consumer]
+            message.queue = lane.queue
+            self._unacked[tag] = (lane, consumer)
+            lane.ready.append((tag, message))
+            if consumer == lane.consumer:
                 lane.mine += 1
             else:
                 lane.older += 1
@@ -162,5 +156,5 @@ class Intake:
             self._sort_in()
             del self._consumed[lane.consumer]
         lane.older, lane.mine, lane.consumer, lane.window = lane.older + lane.mine, 0, None, 0
-        surplus = [lane.ready.pop().tag for _ in range(len(lane.ready) - keep)]
+        surplus = [lane.ready.pop()[0] for _ in range(len(lane.ready) - keep)]
         self.give_back(surplus)

@@ -6,33 +6,38 @@ from typing import Any
 
 import amqp
 
-from broker.amqp.connection import Delivery
+from broker.amqp.content import Content
+from broker.amqp.properties import MOST_BYTES, Unusual, write
 from broker.base import Message
 from broker.envelope import to_message
 
 _DEEPEST = 8
 _INT64 = 1 << 63
 _SHORT_BYTES = 255
-# The properties of a message are one frame of at most 128 KiB; a larger one ends the whole connection.
-_HEADER_BYTES = 100_000
 _CUT_CHARACTERS, _CUT_ITEMS = 500, 32
 
 
-def received(delivery: Delivery, queue: str) -> Message:
-    """Our message; its token is for the caller to set."""
-    content = delivery.content
+def received(content: Content, redelivered: bool) -> Message:
+    """Our message of one that py-amqp has read; its queue and token are for the caller to set."""
     properties = content.properties
     headers = plain(properties.get("application_headers") or {})
-    message = to_message(content.body, properties, headers, properties.get("content_type"), queue)
+    message = to_message(content.body, properties, headers, properties.get("content_type"), "")
     message.problem = content.problem
     # Only a quorum queue counts; what a producer wrote there itself counts for nothing.
     count = message.headers.pop("x-delivery-count", 0)
-    message.deliveries = 1 + count if delivery.redelivered and isinstance(count, int) and count > 0 else 1
+    message.deliveries = 1 + count if redelivered and isinstance(count, int) and count > 0 else 1
     return message
 
 
-def prepared(message: Message, message_id: str) -> amqp.Message:
-    """AMQP's message: persistent, and no larger in its properties than a frame can be."""
+def properties_of(message: Message, message_id: bytes) -> bytes:
+    """AMQP's properties: persistent, and no larger than a frame can be."""
+    try:
+        return write(message, message_id)
+    except Unusual:
+        return _written_by_stock(message, message_id.decode())
+
+
+def _written_by_stock(message: Message, message_id: str) -> bytes:
     texts = {
         "content_type": message.content_type,
         "content_encoding": "utf-8",
@@ -40,11 +45,13 @@ def prepared(message: Message, message_id: str) -> amqp.Message:
         "reply_to": message.reply_to,
         "message_id": message_id,
     }
-    raw = amqp.Message(message.body, delivery_mode=2, application_headers=plain(message.headers))
+    raw = amqp.Message(delivery_mode=2, application_headers=plain(message.headers))
     raw.properties |= {name: text for name, text in texts.items() if _fits(text)}
-    if len(raw._serialize_properties()) > _HEADER_BYTES:
-        raw.properties["application_headers"] = cut(raw.properties["application_headers"])
-    return raw
+    written: bytes = raw._serialize_properties()
+    if len(written) <= MOST_BYTES:
+        return written
+    raw.properties["application_headers"] = cut(raw.properties["application_headers"])
+    return bytes(raw._serialize_properties())
 
 
 def _fits(text: str | None) -> bool:

@@ -11,13 +11,13 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from amqp import spec
-
 from broker.amqp.connection import Channel, Connection
-from broker.amqp.message import prepared
+from broker.amqp.frames import publication
+from broker.amqp.message import properties_of
 from broker.base import Outgoing
 
 _WINDOW = 1000
+_FRAME_BYTES = 8  # of each frame, besides what it carries
 _OUTBOX_BYTES = 4 * 1024 * 1024
 _TURN_SECONDS = 1.0
 # A queue without a leader refuses, too, until it has one (7 s where the old one stands still): only who goes
@@ -56,7 +56,7 @@ class Publisher:
         self._refused_seconds = refused_seconds
         self._open_channel()
         self._open: dict[int, int] = {}  # number to position in the batch; both ascend
-        self._returned: dict[str, str] = {}
+        self._returned: dict[bytes, str] = {}
         self._fates: list[Refusal | None] = []
         self._refused: list[int] = []
         self._full_until: dict[str, float] = {}
@@ -93,29 +93,32 @@ class Publisher:
         self._channel.events["basic_ack"].add(self._on_ack)
         self._channel.events["basic_nack"].add(self._on_nack)
         self._channel.events["basic_return"].add(self._on_return)
-        self._stem = uuid.uuid4().hex
+        self._stem = uuid.uuid4().hex.encode()
         self._published = 0
 
     def _publish(self, outgoing: Sequence[Outgoing], positions: Sequence[int]) -> None:
         todo = deque(positions)
         self._moved = ()
         while todo or self._open:
-            while todo and len(self._open) < _WINDOW and self._connection.unsent_bytes < _OUTBOX_BYTES:
-                position = todo.popleft()
-                self._put(position, outgoing[position])
+            self._put(outgoing, todo)
             self._wait()
 
-    def _put(self, position: int, out: Outgoing) -> None:
-        self._published += 1
-        self._open[self._published] = position
-        self._fates[position] = None
+    def _put(self, outgoing: Sequence[Outgoing], todo: deque[int]) -> None:
+        """As much of it as there is room for, in one write."""
         # Not basic_publish: it reads the socket first, and would hand out deliveries in the middle of this.
-        self._channel.send_method(
-            spec.Basic.Publish,
-            "Bssbb",
-            (0, "", out.queue, True, False),
-            prepared(out.message, self._id(self._published)),
-        )
+        pieces: list[bytes] = []
+        channel, most = self._channel.channel_id, self._connection.frame_max - _FRAME_BYTES
+        room = _OUTBOX_BYTES - self._connection.unsent_bytes
+        while todo and len(self._open) < _WINDOW and room > 0:
+            position = todo.popleft()
+            queue, message = outgoing[position]
+            self._published += 1
+            properties = properties_of(message, self._id(self._published))
+            pieces += publication(channel, queue, properties, message.body, most)
+            self._open[self._published] = position
+            self._fates[position] = None
+            room -= len(message.body) + len(properties)
+        self._channel.put(b"".join(pieces))
 
     def _wait(self) -> None:
         """One turn; raises where nothing has moved for too long."""
@@ -145,13 +148,13 @@ class Publisher:
         self._full_until = {queue: end for queue, end in self._full_until.items() if end > now}
         self._full_until |= {queue: now + _FULL_SECONDS for queue in queues if not self._is_full(queue)}
 
-    def _id(self, number: int) -> str:
-        return f"{self._stem}-{number}"
+    def _id(self, number: int) -> bytes:
+        return b"%b-%d" % (self._stem, number)
 
     def _on_ack(self, number: int, multiple: bool) -> None:
         for each in self._answered(number, multiple):
             position = self._open.pop(each)
-            reason = self._returned.pop(self._id(each), None)
+            reason = self._returned.pop(self._id(each), None) if self._returned else None
             if reason is not None:
                 self._fates[position] = Refusal(returned=True, reason=reason)
 
@@ -173,4 +176,4 @@ class Publisher:
         return found
 
     def _on_return(self, error: Any, _exchange: str, _queue: str, content: Any) -> None:
-        self._returned[str(content.properties.get("message_id"))] = str(error.reply_text or error)
+        self._returned[str(content.properties.get("message_id")).encode()] = str(error.reply_text or error)

@@ -14,10 +14,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import amqp.spec
-from amqp.abstract_channel import AbstractChannel
-
 import worker.__main__
+from broker.amqp.connection import Channel
 from broker.base import Broker, Committed, Message, Settlement
 from worker import app
 
@@ -135,15 +133,14 @@ def _mortal_cache(kind: Any, reaper: Reaper) -> Any:
 
 
 def _watch_acknowledgements(reaper: Reaper) -> None:
-    """Every acknowledgement of py-amqp's goes through here, whoever's channel it is on."""
-    send: Any = AbstractChannel.send_method
+    """Every acknowledgement goes through here, those of a commit at once."""
+    acknowledge = Channel.acknowledge
 
-    def send_method(self: Any, method: Any, *arguments: Any, **options: Any) -> Any:
-        if method == amqp.spec.Basic.Ack:
-            reaper.pass_by("between_confirm_and_acknowledge")
-        return send(self, method, *arguments, **options)
+    def passed(self: Channel, *arguments: Any) -> None:
+        reaper.pass_by("between_confirm_and_acknowledge")
+        acknowledge(self, *arguments)
 
-    AbstractChannel.send_method = send_method
+    Channel.acknowledge = passed  # type: ignore[method-assign]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
