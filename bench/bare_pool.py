@@ -1,4 +1,4 @@
-"""The miss path without a queue: urllib3 and a pool of threads. `python -m bench.bare_pool …`; one JSON object."""
+"""The miss path without a queue: urllib3 and a pool of threads. `python -m bench.bare_pool …` prints JSON."""
 
 import argparse
 import json

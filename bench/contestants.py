@@ -41,13 +41,13 @@ def _celery(kind: str, pool: str, concurrency: int, *, quick: bool) -> Peer:
         "celery",
         kind,
         "bench.peers.celery_app",
-        (
-            *["python", "-m", "celery", "-A", "bench.peers.celery_app", "worker", "--loglevel", "ERROR"],
-            *["--without-gossip", "--without-mingle", "--without-heartbeat"],
-            *f"--pool {pool} --concurrency {concurrency} --prefetch-multiplier {multiplier}".split(),
+        _words(
+            "python -m celery -A bench.peers.celery_app worker --loglevel ERROR "
+            "--without-gossip --without-mingle --without-heartbeat "
+            f"--pool {pool} --concurrency {concurrency} --prefetch-multiplier {multiplier}"
         ),
-        f"pool {pool}, concurrency {concurrency}, prefetch 256, acks_late, results, events, gossip, mingle, heartbeat "
-        "and remote control off" + ("" if kind == "redis" else ", quorum queue, confirm_publish"),
+        f"pool {pool}, concurrency {concurrency}, prefetch 256, acks_late; results, events, gossip, mingle, "
+        "heartbeat and remote control off" + ("" if kind == "redis" else ", quorum queue, confirm_publish"),
         f"{_LATE}; " + ("a dead worker's messages after an hour" if kind == "redis" else "like ours"),
         quick=quick,
     )
@@ -60,7 +60,7 @@ def _dramatiq(kind: str, threads: int) -> Peer:
         "dramatiq",
         kind,
         "bench.peers.dramatiq_app",
-        tuple(f"python -m dramatiq bench.peers.dramatiq_app --processes 1 --threads {threads}".split()),
+        _words(f"python -m dramatiq bench.peers.dramatiq_app --processes 1 --threads {threads}"),
         f"1 process, {threads} threads, dramatiq_queue_prefetch 256, only its Retries middleware"
         + ("" if kind == "redis" else ", confirm_delivery"),
         f"{_LATE}; " + ("like ours" if kind == "redis" else "classic queue: weaker than quorum"),
@@ -97,20 +97,9 @@ def peers() -> list[Peer]:
             "rq",
             "redis",
             "bench.peers.rq_app",
-            tuple(
-                [
-                    "rq",
-                    "worker",
-                    "--worker-class",
-                    "rq.SimpleWorker",
-                    "--quiet",
-                    "--disable-job-desc-logging",
-                    "--results-ttl",
-                    "0",
-                    "--url",
-                    "{url}",
-                    "{queue}",
-                ]
+            _words(
+                "rq worker --worker-class rq.SimpleWorker --quiet --disable-job-desc-logging --results-ttl 0 "
+                "--url {url} {queue}"
             ),
             "no fork for each job, results off, no job descriptions logged, enqueue_many",
             "weaker: the job of a dead worker is set aside as failed, not done again",
@@ -121,7 +110,7 @@ def peers() -> list[Peer]:
             "streaq",
             "redis",
             "bench.peers.streaq_app",
-            tuple(["streaq", "run", "bench.peers.streaq_app:worker"]),
+            _words("streaq run bench.peers.streaq_app:worker"),
             "concurrency 64, prefetch 256, uvloop, hiredis, results off, silent, enqueue_many",
             f"{_LATE}, idle time-out 60 s; like ours",
             quick=True,
@@ -134,16 +123,8 @@ def peers() -> list[Peer]:
             "faststream",
             "rabbit",
             "bench.peers.faststream_app",
-            tuple(
-                [
-                    "faststream",
-                    "run",
-                    "bench.peers.faststream_app:app",
-                    "--log-level",
-                    "error",
-                    "--loop",
-                    "uvloop:new_event_loop",
-                ]
+            _words(
+                "faststream run bench.peers.faststream_app:app --log-level error --loop uvloop:new_event_loop"
             ),
             "prefetch 256, quorum queue, uvloop, no pydantic on arguments, confirmed publishes",
             f"{_LATE}; like ours",
@@ -153,6 +134,10 @@ def peers() -> list[Peer]:
 
 
 _POOLS = (("solo", 1), ("threads", 4), ("prefork", 2))
+
+
+def _words(command: str) -> tuple[str, ...]:
+    return tuple(command.split())
 
 
 def named(library: str, *, kind: str | None = None) -> list[str]:

@@ -4,6 +4,7 @@ import contextlib
 from typing import Any, Protocol
 
 from bench.contestants import Peer, peers_python
+from bench.payloads import KEYS
 from bench.process import Child, ours, run_json
 from bench.stage import QueueLength, Stage
 from broker.urls import open_broker
@@ -19,8 +20,8 @@ class Entrant(Protocol):
     def start(self) -> Child:
         """Start its worker."""
 
-    def fill(self, count: int, size: int, pack: int = 1) -> dict[str, Any]:
-        """Enqueue so many requests: `seconds`, `count` and `messages`. Raises Failed."""
+    def fill(self, count: int, size: int, pack: int = 1, keys: int = KEYS) -> dict[str, Any]:
+        """Enqueue so many requests of so many payloads: `seconds`, `count` and `messages`. Raises Failed."""
 
     def ask(self, count: int, size: int) -> list[float]:
         """Seconds of each of so many requests, one in flight at a time. Raises Failed."""
@@ -55,8 +56,9 @@ class PeerEntrant:
         command = self._peer.command_line(self._settings["BENCH_QUEUE_URL"], self._queue)
         return Child(self.name, command, self._stage.place / "logs", self._settings)
 
-    def fill(self, count: int, size: int, pack: int = 1) -> dict[str, Any]:
-        """See Entrant. The first request connects and is not timed."""
+    def fill(self, count: int, size: int, pack: int = 1, keys: int = KEYS) -> dict[str, Any]:
+        """See Entrant. The first request connects and is not timed. Peers do not pack."""
+        assert (pack, keys) == (1, KEYS)
         said = self._drive("fill", count + 1, size)
         return {**said, "messages": count + 1}
 
@@ -104,9 +106,12 @@ class OwnEntrant:
         """See Entrant."""
         return Child(self.name, ours("-m", "worker", "run"), self._stage.place / "logs", self._settings)
 
-    def fill(self, count: int, size: int, pack: int = 1, **more: int) -> dict[str, Any]:
-        """See Entrant. `more` are further options of bench.send."""
-        said: dict[str, Any] = self._send("fill", count, size, f"--pack={pack}", *_flags(more))
+    def fill(
+        self, count: int, size: int, pack: int = 1, keys: int = KEYS, *, first: int = 0
+    ) -> dict[str, Any]:
+        """See Entrant. `first` is the number of the first payload."""
+        more = (f"--pack={pack}", f"--keys={keys}", f"--first={first}")
+        said: dict[str, Any] = self._send("fill", count, size, *more)
         return said
 
     def ask(self, count: int, size: int) -> list[float]:
@@ -136,7 +141,3 @@ class OwnEntrant:
     def _send(self, action: str, count: int, size: int, *more: str) -> Any:
         known = (f"--url={self._url}", f"--prefix={self.prefix}", f"--count={count}", f"--size={size}")
         return run_json(ours("-m", "bench.send", action, *known, *more), {}, 300)
-
-
-def _flags(options: dict[str, int]) -> list[str]:
-    return [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]

@@ -4,28 +4,7 @@ import random
 from typing import Any
 
 KEYS = 1000  # distinct payloads in a run of hits
-_WORDS = [
-    "the",
-    "model",
-    "says",
-    "that",
-    "this",
-    "row",
-    "is",
-    "good",
-    "bad",
-    "new",
-    "old",
-    "large",
-    "small",
-    "red",
-    "green",
-    "blue",
-    "and",
-    "so",
-    "on",
-    "again",
-]
+_WORDS = tuple("the model says this row is good bad new old large small red and so on".split())  # noqa: SIM905
 
 
 def payload(number: int, size: int) -> dict[str, Any]:

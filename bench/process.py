@@ -33,7 +33,7 @@ class Child:
         place.mkdir(parents=True, exist_ok=True)
         self.name, self._log = name, place / f"{name.replace(' ', '-')}.log"
         self.begun = time.perf_counter()
-        with self._log.open("ab") as output:
+        with self._log.open("wb") as output:
             self._process = subprocess.Popen(
                 list(arguments),
                 cwd=place,
@@ -85,8 +85,10 @@ class Child:
         self._process.wait()
 
 
-def run(arguments: Sequence[str], settings: Mapping[str, str], seconds: float = 600.0) -> str:
-    """What a command printed. Raises Failed where it did not end with 0 in time."""
+def run(
+    arguments: Sequence[str], settings: Mapping[str, str], seconds: float = 600.0
+) -> "subprocess.CompletedProcess[str]":
+    """A command that is done. Raises Failed where it did not end with 0 in time."""
     try:
         done = subprocess.run(
             list(arguments),
@@ -101,12 +103,12 @@ def run(arguments: Sequence[str], settings: Mapping[str, str], seconds: float = 
         raise Failed(f"{' '.join(arguments[:4])}: not done after {seconds:.0f} s") from None
     if done.returncode:
         raise Failed(f"{' '.join(arguments[:4])} ended with {done.returncode}: {done.stderr[-400:]}")
-    return done.stdout
+    return done
 
 
 def run_json(arguments: Sequence[str], settings: Mapping[str, str], seconds: float = 600.0) -> Any:
     """The JSON in the last line that a command printed. Raises Failed."""
-    lines = run(arguments, settings, seconds).splitlines()
+    lines = run(arguments, settings, seconds).stdout.splitlines()
     try:
         return json.loads(lines[-1])
     except (IndexError, ValueError):

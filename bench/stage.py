@@ -80,7 +80,7 @@ class Stage:
         return f"{scheme}://guest:guest@127.0.0.1:{self.rabbit.port}/%2F"
 
     def server_cpu_seconds(self, kind: str) -> float:
-        """What the servers of a contestant have spent so far: Valkey, which all look up in, and the broker."""
+        """What a contestant's servers have spent so far: Valkey, where all look up, and the broker."""
         info = self.cache.info("cpu")
         spent = float(info["used_cpu_user"]) + float(info["used_cpu_sys"])
         if kind == "rabbit" and self.rabbit is not None:

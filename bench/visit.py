@@ -1,7 +1,7 @@
 """One visit to a contestant: start, first reply, one in flight, bursts of hits. All from the same process.
 
-A burst: the worker is held (SIGSTOP) while the queue is filled, so that it is ready and the queue full when the
-clock starts; the end is seen by the length of the reply queue.
+A burst: the worker is held (SIGSTOP) while the queue is filled, so that it is ready and the queue full when
+the clock starts; the end is seen by the length of the reply queue.
 """
 
 import signal
@@ -139,11 +139,13 @@ def calibrate(stage: Stage, entrant: Entrant, worker: Child, load: Load) -> int:
     return max(_LEAST, int(min(most, 1.3 * seen.rate * stage.plan.seconds)))
 
 
-def burst(stage: Stage, entrant: Entrant, worker: Child, load: Load, count: int) -> Burst:
+def burst(
+    stage: Stage, entrant: Entrant, worker: Child, load: Load, count: int, *, keys: int = KEYS
+) -> Burst:
     """So many hits through a queue that is full when the clock starts. Raises Failed."""
     worker.send_signal(signal.SIGSTOP)
     try:
-        filled = entrant.fill(count, load.size, load.pack)
+        filled = entrant.fill(count, load.size, load.pack, keys)
         worker_cpu, server_cpu = proc.cpu_seconds(worker.session), stage.server_cpu_seconds(entrant.kind)
     finally:
         begun = time.perf_counter()

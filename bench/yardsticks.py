@@ -1,8 +1,8 @@
-"""What the machine can do without a queue: `python -m bench.yardsticks bare|echo|swap …`. Prints one JSON object.
+"""What the machine can do without a queue: `python -m bench.yardsticks bare|echo|swap …`. Prints JSON.
 
-`bare`: requests/s of a loop that parses a request, hashes its payload, looks 256 up in one MGET and builds the
-replies. `echo`: seconds of each round trip through two Redis lists and an echoing process. `swap`: the same by one
-process, a push and a pop. No code of ours: what any Python program would need at the least.
+`bare`: requests/s of a loop that parses a request, hashes its payload, looks 256 up in one MGET and builds
+the replies. `echo`: seconds of each round trip through two Redis lists and an echoing process. `swap`: of a
+push and a pop by one process. No code of ours: what any Python program would need at the least.
 """
 
 import argparse
@@ -38,13 +38,9 @@ def main() -> None:
 
 
 def _bare(client: "redis.Redis", options: argparse.Namespace) -> dict[str, Any]:
-    bodies = [
-        orjson.dumps({"payload": payload(number, options.size), "id": f"{number:032x}"})
-        for number in range(KEYS)
-    ]
-    client.mset(
-        {_key(orjson.loads(b)["payload"]): orjson.dumps(analyse(orjson.loads(b)["payload"])) for b in bodies}
-    )
+    known = [payload(number, options.size) for number in range(KEYS)]
+    bodies = [orjson.dumps({"payload": one, "id": f"{number:032x}"}) for number, one in enumerate(known)]
+    client.mset({_key(one): orjson.dumps(analyse(one)) for one in known})
     batches = [[bodies[(start + n) % KEYS] for n in range(_BATCH)] for start in range(0, KEYS, _BATCH)]
     for batch in batches:
         _answer(client, batch)

@@ -1,4 +1,4 @@
-"""Dramatiq: retries only of its middleware, high prefetch (`dramatiq_queue_prefetch`), confirms on RabbitMQ."""
+"""Dramatiq: of its middleware only retries, prefetch 256 (`dramatiq_queue_prefetch`), confirms."""
 
 import dramatiq
 from dramatiq.brokers.rabbitmq import RabbitmqBroker

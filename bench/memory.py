@@ -1,4 +1,4 @@
-"""Cache on against cache off, in one run on this machine: `make bench`.
+"""Cache on against cache off, in one run on this machine: `python -m bench.memory`.
 
 The same rows through the same workers and the same 50 ms model. Off means `bypass` on every request: no
 look-up, no write. Rounds alternate, so that a machine whose speed drifts spoils both; quote the ratio of the
@@ -6,6 +6,7 @@ medians.
 """
 
 import argparse
+import json
 import random
 import statistics
 import sys
@@ -41,7 +42,7 @@ def rate(producer: Producer, count: int, repeats: float, seed: int, *, bypass: b
 
 def main() -> int:
     """Print both rates and their ratio; 1 where the ratio is not over 5."""
-    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m bench.memory", description=__doc__)
     parser.add_argument("--rows", type=int, default=3000)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--repeats", type=float, default=0.9)
@@ -63,7 +64,8 @@ def main() -> int:
     )
     print(f"cache on   {statistics.median(on):8.0f} requests/s  (min {min(on):.0f}, max {max(on):.0f})")
     print(f"cache off  {statistics.median(off):8.0f} requests/s  (min {min(off):.0f}, max {max(off):.0f})")
-    print(f"bench: ratio={ratio:.1f} rounds={options.rounds} rows={options.rows} repeats={options.repeats}")
+    print(f"memory: ratio={ratio:.1f} rounds={options.rounds} rows={options.rows} repeats={options.repeats}")
+    print(json.dumps({"on": on, "off": off}))
     return 0 if ratio > 5 else 1
 
 
