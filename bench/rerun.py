@@ -65,9 +65,8 @@ def _map(stage: Stage, rows: Path) -> tuple[float, float]:
     output = rows.with_name("replies.jsonl")
     begun = time.perf_counter()
     command = ours("-m", "producer", "map", str(rows), "-o", str(output), "--progress", "none")
-    said = run(
-        [*command, "--broker-url", stage.queue_url("redis"), "--prefix", "bench-redis"], {}, _SECONDS
-    ).stderr
+    where = ("--broker-url", stage.queue_url("redis"), "--prefix", "bench-redis")
+    said = run([*command, *where], {}, _SECONDS).stderr
     seconds = time.perf_counter() - begun
     expected, answered = _lines(rows), _lines(output)
     rate = _RATE.search(said)
