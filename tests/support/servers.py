@@ -106,7 +106,7 @@ class ValkeyServer:
 class RabbitServer:
     """A RabbitMQ node of its own: ports, epmd, cookie, home.
 
-    `config`: lines for its rabbitmq.conf; `erlang`: more for its command line (one scheduler is enough for tests).
+    `config`: lines for its rabbitmq.conf; `erlang`: more for its command line (tests need one scheduler).
     """
 
     def __init__(self, place: Path, config: str = "", erlang: str = "+S 1:1") -> None:
