@@ -16,10 +16,11 @@ _CURVES = (
 )
 
 
-def draw(results: Results, place: Path) -> dict[str, str]:
-    """Write the plots into `place`; their titles by file name."""
+def draw(results: Results, place: Path, stem: str = "benchmarks") -> dict[str, str]:
+    """Write the plots into `place`, names beginning with `stem`; their titles by file name."""
     titles = {}
-    for name, title, drawn in _all(results):
+    for kind, title, drawn in _all(results):
+        name = f"{stem}-{kind}.svg"
         (place / name).write_text(drawn, "utf-8")
         titles[name] = title
     return titles
@@ -27,10 +28,10 @@ def draw(results: Results, place: Path) -> dict[str, str]:
 
 def _all(results: Results) -> Iterator[tuple[str, str, str]]:
     races = (
-        (hits(400, False), "rate", "benchmarks-hits.svg", "Hits, one request in a message, 400 B", "hits/s"),
-        (LATENCY, "p50", "benchmarks-latency.svg", "One request in flight: p50", "ms"),
+        (hits(400, False), "rate", "hits", "Hits, one request in a message, 400 B", "hits/s"),
+        (LATENCY, "p50", "latency", "One request in flight: p50", "ms"),
     )
-    for workload, figure, file, title, unit in races:
+    for workload, figure, kind, title, unit in races:
         rows = [
             (who, summary)
             for who in results.contestants(workload)
@@ -38,7 +39,7 @@ def _all(results: Results) -> Iterator[tuple[str, str, str]]:
         ]
         if rows:
             rows.sort(key=lambda row: row[1].median, reverse=figure == "rate")
-            yield file, title, bars(title, unit, rows, OURS)
+            yield kind, title, bars(title, unit, rows, OURS)
     for workload, title, across in _CURVES:
         points = [
             (float(x), summary)
@@ -46,4 +47,4 @@ def _all(results: Results) -> Iterator[tuple[str, str, str]]:
             if (summary := results.summary(workload, x, "rate"))
         ]
         if len(points) > 1:
-            yield f"benchmarks-{workload.split()[0]}.svg", title, curve(title, "requests/s", points, across)
+            yield workload.split()[0], title, curve(title, "requests/s", points, across)

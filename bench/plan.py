@@ -5,11 +5,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Sizes and rounds. `seconds` is what one burst of hits should take, by what the warm-up showed."""
+    """Sizes and rounds. `seconds` is what one burst of hits should take by what the warm-up showed,
+    `fill_seconds` the most that filling the queue for it may."""
 
     quick: bool
     rounds: int
     seconds: float
+    fill_seconds: float
     sizes: tuple[int, ...]
     asks: int
     all_peers: bool
@@ -30,6 +32,7 @@ def full(rounds: int = 5) -> Plan:
         quick=False,
         rounds=rounds,
         seconds=1.5,
+        fill_seconds=4.0,
         sizes=(400, 16_384),
         asks=200,
         all_peers=True,
@@ -51,8 +54,9 @@ def quick(rounds: int = 3) -> Plan:
         quick=True,
         rounds=rounds,
         seconds=0.4,
+        fill_seconds=1.0,
         sizes=(400,),
-        asks=60,
+        asks=50,
         all_peers=False,
         rerun_rows=2_000,
         rerun_cells=((0.0, 8),),
@@ -72,6 +76,7 @@ def smallest() -> Plan:
         quick=True,
         rounds=1,
         seconds=0.05,
+        fill_seconds=1.0,
         sizes=(400,),
         asks=5,
         all_peers=False,

@@ -74,6 +74,11 @@ class Child:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.session, number)
 
+    def kill(self) -> None:
+        """End it without a goodbye."""
+        self.send_signal(signal.SIGKILL)
+        self._process.wait()
+
     def stop(self) -> None:
         """End it politely, and after 10 s with SIGKILL; the session's stragglers too."""
         self.send_signal(signal.SIGCONT)

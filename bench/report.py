@@ -3,16 +3,17 @@
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from bench.ahead import ahead
 from bench.baselines import BARE, ECHO, SWAP
-from bench.contestants import OURS, peers
+from bench.contestants import OURS
 from bench.endurance import WORKLOAD as MEMORY
 from bench.growth import ENTRIES, PAYLOADS, WORKERS
-from bench.misses import CONCURRENCIES
+from bench.misses import CONCURRENCIES, MODEL_MS
 from bench.misses import workload as misses
 from bench.results import Results
 from bench.stats import Summary, short
 from bench.targets import targets
-from bench.visit import LATENCY, START, hits
+from bench.visit import LATENCY, START
 
 HOW = Path(__file__).with_name("how.md")
 Row = Sequence[str]
@@ -24,7 +25,7 @@ def page(results: Results, pictures: dict[str, str]) -> str:
         "# Benchmarks",
         _opening(results),
         _targets(results),
-        _ahead(results),
+        ahead(results),
         *_failures(results),
         *_hits(results),
         *_rest(results),
@@ -38,6 +39,8 @@ def page(results: Results, pictures: dict[str, str]) -> str:
 
 def _opening(results: Results) -> str:
     facts = results.facts
+    if not facts:
+        return "Not measured yet: `make bench` writes this page."
     return (
         f"Made by `make bench` on {facts.get('date')}: {facts.get('rounds')} alternating rounds on "
         f"{facts.get('cores')} cores ({facts.get('cpu')}). Figures of one machine and one run: compare them "
@@ -52,35 +55,6 @@ def _targets(results: Results) -> str:
         wanted = f"{'at most' if target.at_most else 'at least'} {short(target.wanted)}"
         rows.append((target.says, "-" if value is None else short(value), wanted, target.verdict(results)))
     return "## What was to be shown\n\n" + table(("", "measured", "wanted", ""), rows)
-
-
-def _ahead(results: Results) -> str:
-    """Every peer that beats us on its own broker, in any figure that both have."""
-    found = []
-    for workload, name, least in (
-        *_RACES,
-        *((w, "rate", False) for w in results.figures if w.startswith("hits")),
-    ):
-        for ours, kind in zip(OURS, ("redis", "rabbit"), strict=True):
-            own = results.summary(workload, ours, name)
-            for peer in peers():
-                theirs = results.summary(workload, peer.name, name)
-                if own and theirs and peer.kind == kind and (theirs.median < own.median) == least:
-                    found.append(
-                        f"{peer.name}: {workload}, {name} {short(theirs.median)} (ours {short(own.median)})"
-                    )
-    if not found:
-        return "No peer is ahead of us in any figure of this page."
-    return "A peer is ahead of us here:\n\n" + "\n".join(f"- {line}" for line in found)
-
-
-_RACES = (
-    (LATENCY, "p50", True),
-    (LATENCY, "p99", True),
-    (START, "seconds", True),
-    (START, "idle MB", True),
-    (hits(400, False), "enqueued", False),
-)
 
 
 def _failures(results: Results) -> Iterable[str]:
@@ -100,41 +74,53 @@ def _hits(results: Results) -> Iterable[str]:
     )
     for workload in results.figures:
         if workload.startswith("hits"):
-            yield f"## {workload.capitalize()}-request messages\n\n" + _by(results, workload, columns, "rate")
-    yield "## Enqueued, single-request messages\n\n" + _by(
-        results, hits(400, False), (("enqueued", "requests/s"),), "enqueued"
-    )
+            yield _section(f"{_titled(workload)} messages", _by(results, workload, columns, "rate"))
+            if workload.endswith("single"):
+                enqueued = _by(results, workload, (("enqueued", "requests/s"),), "enqueued")
+                yield _section(f"Enqueued, {workload.removeprefix('hits ')} messages", enqueued)
 
 
 def _rest(results: Results) -> Iterable[str]:
-    yield "## One request in flight\n\n" + _by(
-        results, LATENCY, (("p50", "p50, ms"), ("p99", "p99, ms")), "p50", least=True
-    )
-    yield "## Start\n\n" + _by(
-        results, START, (("seconds", "to the first reply, s"), ("idle MB", "idle, MB")), "seconds", least=True
-    )
-    for concurrency in CONCURRENCIES:
-        if misses(concurrency) in results.figures:
-            yield f"## {misses(concurrency).capitalize()}, model of 50 ms\n\n" + _by(
-                results, misses(concurrency), (("rate", "requests/s"),), "rate"
-            )
+    latency = (("p50", "p50, ms"), ("p99", "p99, ms"))
+    yield _section("One request in flight", _by(results, LATENCY, latency, "p50", least=True))
+    start = (("seconds", "to the first reply, s"), ("idle MB", "idle, MB"))
+    yield _section("Start", _by(results, START, start, "seconds", least=True))
+    for workload in map(misses, CONCURRENCIES):
+        found = _by(results, workload, (("rate", "requests/s"),), "rate")
+        yield _section(f"{_titled(workload)}, model of {MODEL_MS} ms", found)
     yield _reruns(results)
     if MEMORY in results.figures:
         names = list(next(iter(results.figures[MEMORY].values())))
-        yield "## Memory\n\n" + _by(results, MEMORY, [(name, name) for name in names], names[0])
+        yield _section("Memory", _by(results, MEMORY, [(name, name) for name in names], names[0]))
+    yield from _growth(results)
+    yield _cache(results)
+
+
+def _growth(results: Results) -> Iterable[str]:
     for workload, what in ((PAYLOADS, "bytes"), (ENTRIES, "entries"), (WORKERS, "workers")):
-        if workload in results.figures:
-            rows = [
-                (f"{int(n):,}", _shown(results.summary(workload, n, "rate")))
-                for n in results.figures[workload]
-            ]
-            yield f"## As the number of {what} grows\n\n" + table((what, "requests/s"), rows)
+        rates = {
+            number: results.summary(workload, number, "rate") for number in results.contestants(workload)
+        }
+        rows = [(f"{int(number):,}", _shown(rate)) for number, rate in rates.items()]
+        yield _section(f"As the number of {what} grows", table((what, "requests/s"), rows) if rows else "")
+
+
+def _cache(results: Results) -> str:
     on, off = (results.summary("cache", which, "rate") for which in ("on", "off"))
-    if on and off:
-        yield (
-            "## Cache on against cache off\n\n"
-            + table(("cache", "requests/s"), (("on", _shown(on)), ("off", _shown(off))))
-        ) + f"\n\nThe demo's two workers and its model, 90 % repeats: {short(on.median / off.median)} times."
+    if on is None or off is None:
+        return ""
+    found = table(("cache", "requests/s"), (("on", _shown(on)), ("off", _shown(off))))
+    times = f"The demo's two workers and its model, 90 % repeats: {short(on.median / off.median)} times."
+    return _section("Cache on against cache off", f"{found}\n\n{times}")
+
+
+def _section(title: str, body: str) -> str:
+    """With its heading; nothing where there is no body."""
+    return f"## {title}\n\n{body}" if body else ""
+
+
+def _titled(workload: str) -> str:
+    return workload[0].upper() + workload[1:]
 
 
 def _reruns(results: Results) -> str:
@@ -162,7 +148,7 @@ def _by(
     for _, who in sorted(ranked, reverse=not least):
         name = f"**{who}**" if who in OURS else f"*{who}*" if who in (BARE, ECHO, SWAP) else who
         rows.append((name, *(_shown(results.summary(workload, who, figure)) for figure, _ in columns)))
-    return table(("", *(title for _, title in columns)), rows)
+    return table(("", *(title for _, title in columns)), rows) if rows else ""
 
 
 def _settings(results: Results) -> str:
@@ -177,7 +163,7 @@ def _machine(results: Results) -> str:
             continue
         shown = ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else str(value)
         rows.append((name, shown))
-    return "## Machine and versions\n\n" + table(("", ""), rows)
+    return _section("Machine and versions", table(("", ""), rows) if rows else "")
 
 
 def table(header: Row, rows: Iterable[Row]) -> str:

@@ -21,9 +21,11 @@ _NO_PEERS = "the peers' environment is not there (make bench makes it)"
 SECTIONS = ("hits", "misses", "reruns", "growth", "memory", "cache")
 
 
-def play(stage: Stage, sections: list[str], libraries: list[str] | None = None) -> None:
+def play(
+    stage: Stage, sections: list[str], libraries: list[str] | None = None, *, rabbit: bool = True
+) -> None:
     """Run these sections; with `libraries`, only those peers. Results are on disk after each section."""
-    rabbit = "hits" in sections and stage.start_rabbit()
+    rabbit = rabbit and "hits" in sections and stage.start_rabbit()
     results, plan = stage.results, stage.plan
     results.facts.update(machine.describe(stage, rabbit), rounds=plan.rounds, settings=machine.settings())
     steps: dict[str, Callable[[], None]] = {
@@ -74,7 +76,7 @@ def write(stage: Stage, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     for old in target.parent.glob(f"{target.stem}-*.svg"):
         old.unlink()
-    target.write_text(page(stage.results, draw(stage.results, target.parent)), "utf-8")
+    target.write_text(page(stage.results, draw(stage.results, target.parent, target.stem)), "utf-8")
 
 
 def verdicts(stage: Stage) -> list[str]:

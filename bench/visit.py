@@ -21,7 +21,7 @@ from bench.stats import percentile
 
 START, LATENCY = "start", "one in flight"
 PACK = 32  # Producer's default
-_FIRST_SECONDS, _BURST_SECONDS, _FILL_SECONDS = 30, 60, 6.0
+_FIRST_SECONDS, _BURST_SECONDS = 30, 60
 _MOST_BYTES = 64 << 20
 _LEAST = 50
 
@@ -106,11 +106,14 @@ class Visits:
             if results is None:
                 for load in loads(entrant, self._plan):
                     self._counts[entrant.name, load] = calibrate(self._stage, entrant, worker, load)
+                worker.kill()
                 return
             results.add(START, entrant.name, "seconds", first - worker.begun)
             results.add(START, entrant.name, "idle MB", idle)
             self._bursts(entrant, worker, results)
             self._latency(entrant, results)
+            if isinstance(entrant, PeerEntrant):
+                worker.kill()  # some take ten seconds for a goodbye, and hold nothing that is wanted
 
     def _bursts(self, entrant: Entrant, worker: Child, results: Results) -> None:
         for load in loads(entrant, self._plan):
@@ -130,11 +133,9 @@ class Visits:
 
 def calibrate(stage: Stage, entrant: Entrant, worker: Child, load: Load) -> int:
     """How many requests make a burst of the wanted length. Before, all payloads are made to be remembered."""
-    filled = entrant.fill(KEYS, load.size, load.pack)
-    _all_answered(entrant, worker, int(filled["messages"]))
-    entrant.clear()
+    entrant.remember(load.size, worker)
     seen = burst(stage, entrant, worker, load, KEYS if load.pack > 1 else KEYS // 4)
-    most = min(_MOST_BYTES / load.size, seen.enqueued * _FILL_SECONDS)
+    most = min(_MOST_BYTES / load.size, seen.enqueued * stage.plan.fill_seconds)
     # What has just started is slower than it will be.
     return max(_LEAST, int(min(most, 1.3 * seen.rate * stage.plan.seconds)))
 

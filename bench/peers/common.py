@@ -22,7 +22,7 @@ QUEUE_URL = os.environ["BENCH_QUEUE_URL"]
 CACHE_URL = os.environ["BENCH_CACHE_URL"]
 QUEUE = os.environ["BENCH_QUEUE"]
 REPLIES = f"{QUEUE}.replies"
-_TTL_SECONDS = 86_400
+TTL_SECONDS = 86_400
 _AT_ONCE = 64
 
 
@@ -49,7 +49,7 @@ class Work:
         result = self._client.get(key)
         if result is None:
             result = orjson.dumps(analyse(request["payload"]))
-            self._client.setex(key, _TTL_SECONDS, result)
+            self._client.setex(key, TTL_SECONDS, result)
         self._client.rpush(REPLIES, reply(request, result))
 
 
@@ -65,7 +65,7 @@ class AsyncWork:
         result = await self._client.get(key)
         if result is None:
             result = orjson.dumps(analyse(request["payload"]))
-            await self._client.setex(key, _TTL_SECONDS, result)
+            await self._client.setex(key, TTL_SECONDS, result)
         await self._client.rpush(REPLIES, reply(request, result))
 
 

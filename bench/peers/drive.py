@@ -1,7 +1,7 @@
-"""Sends to a peer's worker, in the peers' environment: `python -m bench.peers.drive MODULE fill|ask …`.
+"""Sends to a peer's worker, in the peers' environment: `python -m bench.peers.drive MODULE ACTION …`.
 
-Prints one JSON object. `fill`: seconds until so many requests are enqueued. `ask`: seconds of each of so many
-requests, one in flight at a time.
+Prints one JSON object. `fill`: seconds until so many requests are enqueued. `ask`: seconds of each of so
+many requests, one in flight at a time. `remember`: writes the entries, as the task would.
 """
 
 import argparse
@@ -10,10 +10,11 @@ import json
 import time
 from typing import Any
 
+import orjson
 import redis
 
-from bench.payloads import KEYS, payload
-from bench.peers.common import CACHE_URL, REPLIES
+from bench.payloads import KEYS, analyse, payload
+from bench.peers.common import CACHE_URL, REPLIES, TTL_SECONDS, cache_key
 
 _REPLY_SECONDS = 30
 
@@ -22,10 +23,13 @@ def main() -> None:
     """One command."""
     parser = argparse.ArgumentParser(prog="python -m bench.peers.drive", description=__doc__)
     parser.add_argument("module")
-    parser.add_argument("action", choices=["fill", "ask"])
+    parser.add_argument("action", choices=["fill", "ask", "remember"])
     parser.add_argument("--count", type=int, required=True)
     parser.add_argument("--size", type=int, required=True)
     options = parser.parse_args()
+    if options.action == "remember":
+        _remember(options)
+        return
     module: Any = importlib.import_module(options.module)
     send = module.sender() if hasattr(module, "sender") else module.send
     requests = [
@@ -39,6 +43,13 @@ def main() -> None:
         print(json.dumps({"seconds": time.perf_counter() - begun, "count": options.count - 1}))
     else:
         print(json.dumps({"seconds": [_ask(send, request) for request in requests]}))
+
+
+def _remember(options: argparse.Namespace) -> None:
+    for number in range(options.count):
+        known = payload(number, options.size)
+        _client().setex(cache_key(known), TTL_SECONDS, orjson.dumps(analyse(known)))
+    print(json.dumps({"count": options.count}))
 
 
 def _ask(send: Any, request: dict[str, Any]) -> float:
