@@ -53,10 +53,10 @@ def quick(rounds: int = 3) -> Plan:
     return Plan(
         quick=True,
         rounds=rounds,
-        seconds=0.4,
+        seconds=0.3,
         fill_seconds=1.0,
         sizes=(400,),
-        asks=50,
+        asks=40,
         all_peers=False,
         rerun_rows=2_000,
         rerun_cells=((0.0, 8),),

@@ -40,7 +40,8 @@ def main() -> None:
 def _bare(client: "redis.Redis", options: argparse.Namespace) -> dict[str, Any]:
     known = [payload(number, options.size) for number in range(KEYS)]
     bodies = [orjson.dumps({"payload": one, "id": f"{number:032x}"}) for number, one in enumerate(known)]
-    client.mset({_key(one): orjson.dumps(analyse(one)) for one in known})
+    head = b"%.3f %.3f\n" % (time.time(), time.time() + 86_400)
+    client.mset({f"bare:{_key(one)}": head + orjson.dumps(analyse(one)) for one in known})
     batches = [[bodies[(start + n) % KEYS] for n in range(_BATCH)] for start in range(0, KEYS, _BATCH)]
     for batch in batches:
         _answer(client, batch)
@@ -53,16 +54,27 @@ def _bare(client: "redis.Redis", options: argparse.Namespace) -> dict[str, Any]:
 
 def _answer(client: "redis.Redis", batch: list[bytes]) -> list[bytes]:
     requests = [orjson.loads(body) for body in batch]
-    results: Any = client.mget([_key(request["payload"]) for request in requests])
+    keys = [_key(request["payload"]) for request in requests]
+    values: Any = client.mget([f"bare:{key}" for key in keys])
+    now = time.time()
     return [
-        b'{"id":"%b","status":"ok","outcome":"hit","result":%b}' % (request["id"].encode(), result)
-        for request, result in zip(requests, results, strict=True)
+        _reply(request["id"], key, value, now)
+        for request, key, value in zip(requests, keys, values, strict=True)
     ]
 
 
+def _reply(request_id: str, key: str, value: bytes, now: float) -> bytes:
+    """All that a reply of ours says, the remembered bytes spliced in."""
+    times, _, result = value.partition(b"\n")
+    created, expires = times.split()
+    return (
+        b'{"id":"%b","status":"ok","result":%b,"outcome":"hit","model":"m","version":"1","key":"%b",'
+        b'"age_seconds":%.3f,"ttl_seconds":%.3f}'
+    ) % (request_id.encode(), result, key.encode(), now - float(created), float(expires) - now)
+
+
 def _key(value: Any) -> str:
-    text = orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
-    return "bare:" + blake2b(text, digest_size=32).hexdigest()
+    return blake2b(orjson.dumps(value, option=orjson.OPT_SORT_KEYS), digest_size=32).hexdigest()
 
 
 def _round_trips(client: "redis.Redis", options: argparse.Namespace) -> dict[str, Any]:
