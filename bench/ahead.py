@@ -16,7 +16,7 @@ _LEAST = {
     "server_cpu": "CPU s of the servers per 1,000",
     "rss": "MB after",
 }
-_MOST = {"rate": "/s", "enqueued": "enqueued/s"}
+_MOST = {"rate": "/s", "enqueued": "/s"}
 
 
 def ahead(results: Results) -> str:

@@ -1,4 +1,4 @@
-"""RQ's SimpleWorker: no fork per job, results off, jobs enqueued by pipeline."""
+"""RQ's SimpleWorker: no fork, results kept for a minute (to delete each costs more), enqueued by pipeline."""
 
 import redis
 from rq import Queue
@@ -22,7 +22,7 @@ def send(requests: Requests) -> None:
     for begin in range(0, len(requests), _AT_ONCE):
         queue.enqueue_many(
             [
-                Queue.prepare_data(analyse, (request,), result_ttl=0)
+                Queue.prepare_data(analyse, (request,), result_ttl=60)
                 for request in requests[begin : begin + _AT_ONCE]
             ]
         )
