@@ -37,11 +37,18 @@ chaos: $(VENV)/.stamp ## a minute of seeded faults on each broker: nothing may b
 soak: $(VENV)/.stamp ## a million requests on each broker: nothing may grow (long)
 	@$(BIN)/python -m tests.chaos --soak $(if $(REQUESTS),--requests $(REQUESTS))
 
-bench: $(VENV)/.stamp ## cache on against cache off, in one run
-	@$(BIN)/python -m bench
+bench: $(VENV)/.stamp .bench/venv/.stamp ## all benchmarks, peers too, into docs/benchmarks.md (QUICK=1: 5 minutes)
+	@$(BIN)/python -m bench $(if $(QUICK),--quick)
 
+.bench/venv/.stamp: bench/requirements.lock
+	$(PYTHON) -m venv --clear .bench/venv
+	.bench/venv/bin/python -m pip install --quiet --require-hashes -r bench/requirements.lock
+	@touch $@
+
+PIN := uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url --upgrade --quiet
 lock: ## pin what is installed (needs uv)
-	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url --all-extras --upgrade --quiet pyproject.toml -o requirements.lock
+	$(PIN) --all-extras pyproject.toml -o requirements.lock
+	$(PIN) bench/requirements.in -o bench/requirements.lock
 
 clean: ## everything made here
-	rm -rf $(VENV) .recollect build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .bench .recollect build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

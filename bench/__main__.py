@@ -1,70 +1,69 @@
-"""Cache on against cache off, in one run on this machine: `make bench`.
+"""All benchmarks in one run on this machine: `make bench`, or `make bench QUICK=1` in under five minutes.
 
-The same rows through the same workers and the same 50 ms model. Off means `bypass` on every request: no
-look-up, no write. Rounds alternate, so that a machine whose speed drifts spoils both; quote the ratio of the
-medians.
+Writes docs/benchmarks.md with its plots (QUICK: .bench/quick.md) and every round's raw figures to
+.bench/full/results.json (.bench/quick/…). The last lines say what was to be shown, and whether it is.
 """
 
 import argparse
-import random
-import statistics
+import signal
 import sys
-import time
-from collections.abc import Iterator
-from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
 
-from examples.demo import CONCURRENCY, LATENCY_MS, WORKERS, Stage
-from examples.stage import Signals
-from producer.client import Producer
+from bench.plan import full, quick
+from bench.process import ROOT
+from bench.results import Results
+from bench.stage import Stage
+from bench.suite import SECTIONS, play, verdicts, write
 
-
-def rows(count: int, repeats: float, seed: int) -> Iterator[dict[str, str]]:
-    """`count` payloads, of which the share `repeats` was there before in the same run."""
-    source = random.Random(seed)
-    fresh = [{"text": f"round {seed} row {n} is a good one"} for n in range(round(count * (1 - repeats)))]
-    again = [source.choice(fresh) for _ in range(count - len(fresh))]
-    yield from fresh
-    yield from again
-
-
-def rate(producer: Producer, count: int, repeats: float, seed: int, *, bypass: bool) -> float:
-    """Requests answered per second."""
-    begun = time.monotonic()
-    replies = sum(
-        reply.ok for reply in producer.map(rows(count, repeats, seed), in_flight=400, bypass=bypass)
-    )
-    results = sum(reply.ok for reply in replies)
-    if results != count:
-        raise SystemExit(f"{results} results for {count} requests")
-    return count / (time.monotonic() - begun)
+_HOME = ROOT / ".bench"
 
 
 def main() -> int:
-    """Print both rates and their ratio; 1 where the ratio is not over 5."""
+    """Run it. 0 when it ran through, whatever it showed; 1 when a contestant failed."""
+    options = _parser().parse_args()
+    make = quick if options.quick else full
+    plan = make(options.rounds) if options.rounds else make()
+    name = "quick" if options.quick else "full"
+    partial = bool(options.only or options.peers is not None)
+    page = Path(options.out) if options.out else _page(options.quick or partial, name)
+    # SIGTERM must unwind like Ctrl-C: servers and workers live in sessions of their own.
+    signal.signal(signal.SIGTERM, _interrupt)
+    results = Results()
+    try:
+        with Stage(_HOME / name, plan, results) as stage:
+            play(stage, options.only or list(SECTIONS), options.peers)
+            write(stage, page)
+            print("\n".join(verdicts(stage)))
+    except KeyboardInterrupt:
+        print("interrupted: everything it started is gone", file=sys.stderr)
+        return 130
+    for failure in results.failures:
+        print(
+            f"failed: {failure['workload']}: {failure['contestant']}: {failure['error'][-200:]}",
+            file=sys.stderr,
+        )
+    print(f"page: {page}", file=sys.stderr)
+    return 1 if results.failures else 0
+
+
+def _page(aside: bool, name: str) -> Path:
+    """A run that is not all of it never replaces the page of one that was."""
+    return _HOME / f"{name}.md" if aside else ROOT / "docs" / "benchmarks.md"
+
+
+def _interrupt(*_: Any) -> None:
+    raise KeyboardInterrupt
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("--rows", type=int, default=3000)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--repeats", type=float, default=0.9)
-    options = parser.parse_args()
-    with ExitStack() as stack:
-        stage = Stage(stack, Signals())
-        stage.start_model()
-        stage.start_workers()
-        producer = stack.enter_context(Producer(f"embedded:{stage.place / 'state'}"))
-        rate(producer, 400, options.repeats, 10_000, bypass=False)
-        on, off = [], []
-        for seed in range(options.rounds):
-            on.append(rate(producer, options.rows, options.repeats, seed, bypass=False))
-            off.append(rate(producer, options.rows // 5, options.repeats, seed, bypass=True))
-    ratio = statistics.median(on) / statistics.median(off)
-    print(
-        f"{WORKERS} workers, {CONCURRENCY} model calls at once in each, {LATENCY_MS} ms model, "
-        f"{options.repeats:.0%} repeats, packed messages"
-    )
-    print(f"cache on   {statistics.median(on):8.0f} requests/s  (min {min(on):.0f}, max {max(on):.0f})")
-    print(f"cache off  {statistics.median(off):8.0f} requests/s  (min {min(off):.0f}, max {max(off):.0f})")
-    print(f"bench: ratio={ratio:.1f} rounds={options.rounds} rows={options.rows} repeats={options.repeats}")
-    return 0 if ratio > 5 else 1
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--rounds", type=int, help="instead of 5, or 3 with --quick")
+    parser.add_argument("--only", choices=SECTIONS, action="append", help="this section; may be given again")
+    parser.add_argument("--peers", nargs="*", help="only these libraries, such as celery; none: ours alone")
+    parser.add_argument("--out", help="where the page goes")
+    return parser
 
 
 if __name__ == "__main__":

@@ -10,6 +10,8 @@ from typing import Any
 from broker.base import BrokerError, BrokerUnreachable
 from worker import commands
 from worker.app import run, version
+from worker.bench_arguments import add_bench_model
+from worker.bench_model import bench_model
 from worker.check import check
 from worker.console import UsageError
 from worker.dead_arguments import add_dead
@@ -25,6 +27,7 @@ _EXAMPLES = """examples:
   python -m worker check                       are broker, cache and models there?
   python -m worker key '{"b":1,"a":2}' --model sentiment --model-version 1
   python -m worker cache purge --model sentiment
+  python -m worker bench-model sentiment       what concurrency saturates it, and the setting to paste
   python -m worker dead list                   what nobody could be answered for; dead --help has more
 
 settings: flag > environment (RECOLLECT_*) > recollect.toml > default; the list is in docs/settings.md
@@ -70,6 +73,7 @@ def _run(arguments: argparse.Namespace, loaded: Loaded) -> int:
 _COMMANDS = {
     "run": _run,
     "check": check,
+    "bench-model": bench_model,
     "config": commands.config,
     "cache": commands.cache,
     "queue": commands.queue,
@@ -108,6 +112,7 @@ def _parser() -> argparse.ArgumentParser:
     show = sub.add_parser("config", parents=[common], help="settings in force and their origins")
     show.add_argument("--json", action="store_true")
     _add_key(sub)
+    add_bench_model(sub, common)
     cache = sub.add_parser("cache", parents=[common], help="the remembered results")
     cache.add_argument("action", choices=["stats", "purge"])
     cache.add_argument("--model", help="of this model")

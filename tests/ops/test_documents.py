@@ -39,7 +39,11 @@ def test_the_contract_names_every_kind_outcome_and_queue() -> None:
 
 
 @pytest.mark.parametrize(
-    "page", ["README.md", *(f"docs/{n}" for n in ("contract.md", "why.md", "settings.md", "operations.md"))]
+    "page",
+    [
+        "README.md",
+        *(f"docs/{n}" for n in ("contract.md", "why.md", "settings.md", "operations.md", "benchmarks.md")),
+    ],
 )
 def test_links_between_documents_lead_somewhere(page: str) -> None:
     """A relative link is a file of this repository."""

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 import time
 from typing import Any
 
@@ -61,4 +62,14 @@ def deadly(payload: Any) -> Any:
     """Kills its process for "die"."""
     if payload == "die":
         os.kill(os.getpid(), signal.SIGKILL)
+    return payload
+
+
+_four = threading.Semaphore(4)
+
+
+def four_at_once(payload: Any) -> Any:
+    """Takes 20 ms, and never does more than four payloads at a time."""
+    with _four:
+        time.sleep(0.02)
     return payload

@@ -85,6 +85,12 @@ class ValkeyServer:
             except redis.RedisError:
                 return False
 
+    @property
+    def session(self) -> int:
+        """The process session that it runs in."""
+        assert self._child is not None
+        return self._child.pid
+
     def send_signal(self, number: int) -> None:
         assert self._child is not None
         self._child.send_signal(number)
@@ -98,10 +104,13 @@ class ValkeyServer:
 
 
 class RabbitServer:
-    """A RabbitMQ node of its own: ports, epmd, cookie, home. `config`: lines for its rabbitmq.conf."""
+    """A RabbitMQ node of its own: ports, epmd, cookie, home.
 
-    def __init__(self, place: Path, config: str = "") -> None:
-        self._place, self._config = place, config
+    `config`: lines for its rabbitmq.conf; `erlang`: more for its command line (tests need one scheduler).
+    """
+
+    def __init__(self, place: Path, config: str = "", erlang: str = "+S 1:1") -> None:
+        self._place, self._config, self._erlang = place, config, erlang
         self.port, self._epmd, self._distribution = free_port(), free_port(), free_port()
         self._name = f"recollect{self.port}@localhost"
         self._child: subprocess.Popen[bytes] | None = None
@@ -149,8 +158,14 @@ class RabbitServer:
             "RABBITMQ_CONFIG_FILE": str(self._place / "rabbitmq"),
             "RABBITMQ_CONF_ENV_FILE": "/dev/null",
             "RABBITMQ_ENABLED_PLUGINS_FILE": str(self._place / "plugins"),
-            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "+S 1:1",
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": self._erlang,
         }
+
+    @property
+    def session(self) -> int:
+        """The process session that it runs in."""
+        assert self._child is not None
+        return self._child.pid
 
     def ctl(self, *arguments: str) -> str:
         done = subprocess.run(
