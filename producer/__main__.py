@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from broker.base import BrokerError, BrokerUnreachable
+from producer.arguments import build_parser
 from producer.client import Producer
 from producer.files import BadLine, Output, count_lines, read_lines
 from producer.lines import parse, refusal
@@ -22,16 +23,6 @@ from wire.reply import Reply
 
 OK, SOME_FAILED, USAGE, UNREACHABLE, INTERRUPTED = 0, 1, 2, 3, 130
 _WAIT_MENTIONED_SECONDS = 30.0
-_EXAMPLES = """examples:
-  python -m producer map rows.jsonl -o out.jsonl --model sentiment
-  cat rows.jsonl | python -m producer map - -o -
-  python -m producer call '{"text":"what a day"}'
-  python -m producer enqueue rows.jsonl --run nightly
-  python -m producer collect --run nightly -o out.jsonl
-
-IN holds one payload a line; with --requests a whole request of the contract (docs/contract.md).
-broker: --broker-url > RECOLLECT_BROKER_URL > broker_url in recollect.toml
-exit codes: 0 all ok, 1 some rows failed, 2 usage, 3 the broker is unreachable, 130 interrupted"""
 _CHOICE = """error: no broker is set. Choose one:
     RECOLLECT_BROKER_URL=embedded:                 one machine, for trying out
     RECOLLECT_BROKER_URL=redis://host:6379/0       or pyamqp://user:password@host:5672//"""
@@ -43,7 +34,8 @@ class _UsageError(Exception):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the exit code."""
-    arguments = _parser().parse_args(argv)
+    commands = {"map": _map, "enqueue": _enqueue, "collect": _collect, "call": _call}
+    arguments = build_parser(commands).parse_args(argv)
     try:
         return int(arguments.run_command(arguments))
     except (_UsageError, InvalidRequest, ValueError) as error:
@@ -184,6 +176,9 @@ def _producer(arguments: argparse.Namespace, progress: Progress | None = None) -
     if not url:
         raise _UsageError(_CHOICE.removeprefix("error: "))
     prefix = arguments.prefix or os.environ.get("RECOLLECT_PREFIX") or _file().get("prefix") or "recollect"
+    durability = os.environ.get("RECOLLECT_DURABILITY") or _file().get("durability") or "normal"
+    if durability not in ("normal", "strict"):
+        raise _UsageError(f"durability is {durability!r}; expected normal or strict")
     silent_until = 0.0
 
     def on_wait(error: Exception) -> None:
@@ -193,7 +188,11 @@ def _producer(arguments: argparse.Namespace, progress: Progress | None = None) -
             print(f"{error}; trying again (--no-retry gives up at once)", file=sys.stderr)
 
     producer = Producer(
-        str(url), prefix=str(prefix), on_wait=on_wait, on_idle=progress.show if progress else lambda: None
+        str(url),
+        prefix=str(prefix),
+        durability="strict" if durability == "strict" else "normal",
+        on_wait=on_wait,
+        on_idle=progress.show if progress else lambda: None,
     )
     try:
         producer.connect(retry=not arguments.no_retry)
@@ -220,59 +219,6 @@ def _directives(arguments: argparse.Namespace) -> dict[str, Any]:
 def _complain(text: str, code: int) -> int:
     print(f"error: {text}", file=sys.stderr)
     return code
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{value} is not at least 1")
-    return value
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m producer",
-        description="Sends analysis requests to the workers and brings back their replies.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    sub = parser.add_subparsers(required=True, metavar="COMMAND")
-    mapping = sub.add_parser("map", help="a reply for every row of a file")
-    mapping.add_argument("input", metavar="IN", help="JSON lines, or - for standard input")
-    mapping.add_argument("-o", "--output", required=True, metavar="OUT", help="or - for standard output")
-    mapping.add_argument("--in-flight", type=_positive, default=1000, metavar="N", help="requests ahead")
-    mapping.add_argument("--ordered", action="store_true", help="rows in the order of the input")
-    mapping.add_argument("--progress", choices=["auto", "bar", "lines", "none"], default="auto")
-    mapping.add_argument("-q", "--quiet", action="store_true", help="no progress, no summary")
-    mapping.add_argument("--reply-timeout", type=float, default=300.0, metavar="SECONDS")
-    enqueue = sub.add_parser("enqueue", help="send a file and do not wait")
-    enqueue.add_argument("input", metavar="IN")
-    collect = sub.add_parser("collect", help="the replies to what was enqueued")
-    collect.add_argument("-o", "--output", required=True, metavar="OUT")
-    collect.add_argument("--timeout", type=float, default=10.0, metavar="SECONDS", help="of silence: done")
-    call = sub.add_parser("call", help="one payload, one reply")
-    call.add_argument("payload", metavar="PAYLOAD", help="JSON, or - for standard input")
-    call.add_argument("--timeout", type=float, default=60.0, metavar="SECONDS")
-    for command, function in ((mapping, _map), (enqueue, _enqueue), (collect, _collect), (call, _call)):
-        _add_common(command)
-        command.set_defaults(run_command=function)
-    for command in (mapping, enqueue):
-        command.add_argument("--requests", action="store_true", help="each line is a whole request")
-    enqueue.add_argument("--no-reply", action="store_true", help="nobody collects: send no replies")
-    for command in (enqueue, collect):
-        command.add_argument("--run", metavar="NAME", help="keeps the replies of this run apart")
-    return parser
-
-
-def _add_common(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--broker-url", metavar="URL")
-    command.add_argument("--prefix")
-    command.add_argument("--no-retry", action="store_true", help="give up (3) if the broker is not there")
-    command.add_argument("--model", metavar="NAME")
-    command.add_argument("--bypass", action="store_true", help="neither read nor write the cache")
-    command.add_argument("--refresh", action="store_true", help="call the model, replace the entry")
-    command.add_argument("--no-store", action="store_true", help="do not remember the result")
-    command.add_argument("--ttl", type=float, metavar="SECONDS", help="remember it so long")
 
 
 if __name__ == "__main__":

@@ -9,16 +9,15 @@ from broker.base import Broker, BrokerOptions
 from broker.urls import open_broker
 from producer.courier import Courier
 from producer.feed import Feed
-from producer.lines import common_fields, replies_in
+from producer.lines import common_fields, replies_in, waiting_fields
 from producer.window import Pack, Window
 from wire.errors import InvalidRequest
 from wire.names import Names
 from wire.reply import BadReply, Reply
 
 _POLL_SECONDS = 0.5
-_CHOICE = """Producer needs the broker's URL. Choose one:
-    Producer("embedded:")                  one machine, for trying out
-    Producer("redis://host:6379/0")        or pyamqp://user:password@host:5672//"""
+_CHOICE = """Producer needs the broker's URL: Producer("embedded:") on one machine, for trying out,
+or Producer("redis://host:6379/0"), Producer("pyamqp://user:password@host:5672//")"""
 
 
 class Producer:
@@ -94,7 +93,7 @@ class Producer:
         """
         if in_flight < 1 or pack < 1:
             raise ValueError(f"in_flight and pack must be at least 1; got {in_flight} and {pack}")
-        fields = _waiting_fields(model, directives)
+        fields = waiting_fields(model, directives)
         feed = Feed(payloads, fields, pack=min(pack, in_flight), whole=whole_requests, waits=True)
         return self._map(feed, Window(ordered=ordered), in_flight, reply_timeout)
 
@@ -107,7 +106,7 @@ class Producer:
         """
         end = self._clock() + timeout
         window = Window()
-        feed = Feed([payload], _waiting_fields(model, directives), pack=1, whole=False, waits=True)
+        feed = Feed([payload], waiting_fields(model, directives), pack=1, whole=False, waits=True)
         self._windows.append(window)
         try:
             with self._courier.until(end):
@@ -251,10 +250,3 @@ class Producer:
                     continue  # not from a worker of this contract; the request is still unanswered
         if messages:
             self._courier.settle(messages)
-
-
-def _waiting_fields(model: str | None, directives: dict[str, Any]) -> dict[str, Any]:
-    fields = common_fields(model, directives)
-    if fields.get("reply") is False:
-        raise InvalidRequest("reply is false, and this waits for replies; leave it out, or use enqueue")
-    return fields

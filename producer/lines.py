@@ -33,6 +33,14 @@ def common_fields(model: str | None, directives: dict[str, Any]) -> dict[str, An
     return fields
 
 
+def waiting_fields(model: str | None, directives: dict[str, Any]) -> dict[str, Any]:
+    """The same where somebody waits: raises InvalidRequest also for a `reply` of false."""
+    fields = common_fields(model, directives)
+    if fields.get("reply") is False:
+        raise InvalidRequest(_NOBODY_WAITS)
+    return fields
+
+
 def request_line(payload: Any, fields: dict[str, Any], *, whole: bool, waits: bool) -> Line:
     """One payload as a request's line; with `whole`, it is a request already.
 

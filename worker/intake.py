@@ -5,6 +5,7 @@ from collections.abc import Collection, Sequence
 from worker.delivery import Delivery
 
 _MOST_MESSAGES = 256
+_FIRST = 8
 
 
 class Intake:
@@ -12,7 +13,8 @@ class Intake:
 
     def __init__(self, in_flight: int, in_flight_bytes: int) -> None:
         self._in_flight, self._in_flight_bytes = in_flight, in_flight_bytes
-        self._typical_requests, self._typical_bytes = 1.0, 1.0
+        # Nothing is known yet, and 256 of the largest would be gigabytes: begin with a few.
+        self._typical_requests, self._typical_bytes = in_flight / _FIRST, in_flight_bytes / _FIRST
 
     def credit(self, held: Collection[Delivery]) -> int:
         """How many messages to take while so many deliveries are held."""

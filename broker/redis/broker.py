@@ -131,14 +131,19 @@ class RedisBroker:
         self._still_there()
         if self._options.reaps and time.monotonic() >= self._next_reap:
             self._next_reap = time.monotonic() + self._options.lease_seconds / 4
-            if self._lease.unbroken_seconds > self._options.lease_seconds:
-                self.reap()
+            unbroken = self._lease.unbroken_seconds
+            if unbroken > self._options.lease_seconds:
+                self.reap(unbroken)
 
-    def reap(self) -> int:
-        """Give back what the dead held, as far as one step goes; how many messages. Raises BrokerLost."""
+    def reap(self, unbroken_seconds: float = 1e9) -> int:
+        """Give back what the dead held, as far as one step goes; how many messages. Raises BrokerLost.
+
+        Whose lease is longer than `unbroken_seconds` may only be coming back after an outage.
+        """
         keys = [self._names.leases, self._names.deliveries, self._names.owners]
         stem = self._names.in_flight("")
-        found = self._caller.run("reap", keys, [stem, _REAPED_AT_ONCE, _COUNTED_SECONDS])
+        unbroken = round(unbroken_seconds * 1000)
+        found = self._caller.run("reap", keys, [stem, _REAPED_AT_ONCE, _COUNTED_SECONDS, unbroken])
         if not found:
             return 0
         self._next_reap = 0.0  # there may be more
@@ -190,7 +195,8 @@ class RedisBroker:
     def _take_new_id(self) -> None:
         if self._caller.holder:
             self._earlier.append(self._caller.holder)
-        self._caller.holder = f"{socket.gethostname()[:32]}-{os.getpid()}-{secrets.token_hex(6)}"
+        lease = round(self._options.lease_seconds * 1000)
+        self._caller.holder = f"{socket.gethostname()[:32]}-{os.getpid()}-{secrets.token_hex(6)}@{lease}"
 
     def _join(self, link: Link) -> None:
         """Begin under a new id, and find out what became of what was held under the old one."""

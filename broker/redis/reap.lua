@@ -2,14 +2,23 @@
 --
 -- The holder is condemned first, so that a late commit of it sends nothing however many calls this takes.
 -- KEYS leases, deliveries, owners
--- ARGV id, what in-flight keys begin with, messages at most, seconds for which deliveries are counted
+-- ARGV id, what in-flight keys begin with, messages at most, seconds for which deliveries are counted,
+--      milliseconds for which the reaper has renewed in time
 -- returns nil where the reaper's own lease has run out, {} where nobody is dead, else {holder, messages}
 must_be(KEYS[1], 'zset')
 must_be(KEYS[2], 'hash')
 must_be(KEYS[3], 'hash')
 local now = now_ms()
 if (deadline_of(KEYS[1], ARGV[1]) or 0) <= now then return false end
-local dead = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, 1)[1]
+-- A holder's id ends with the length of its lease: who has been alive for less cannot tell the dead from those
+-- who come back after an outage.
+local dead
+for _, holder in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, 1000)) do
+  if not deadline_of(KEYS[1], holder) or tonumber(holder:match('@(%d+)$') or 0) <= tonumber(ARGV[5]) then
+    dead = holder
+    break
+  end
+end
 if not dead then return {} end
 
 local in_flight = ARGV[2] .. dead

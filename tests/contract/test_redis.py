@@ -77,7 +77,8 @@ def holder(broker: RedisBroker) -> str:
 
 
 def presume_dead(client: redis.Redis, names: Names, broker: RedisBroker) -> None:
-    """Let the broker's lease have run out on the server's clock."""
+    """Let the broker's lease have run out on the server's clock, and not be renewed."""
+    broker._lease.suspend()
     client.zadd(names.leases, {holder(broker): 1}, xx=True)
 
 
@@ -109,7 +110,7 @@ def test_only_who_has_been_alive_for_a_whole_lease_reaps(
     opened: Opener, client: redis.Redis, names: Names
 ) -> None:
     """After an outage everybody's lease has run out: who comes back first must not bury the others."""
-    slow = opened()
+    slow = opened(lease=1.0)
     slow.send(names.requests, [Message(b"held")])
     (held,) = take(slow, names.requests)
     reaper = opened(lease=1.0, reaps=True)
@@ -121,6 +122,28 @@ def test_only_who_has_been_alive_for_a_whole_lease_reaps(
         what="the reaping",
     )
     assert take(reaper, names.requests)[0].body == held.body
+
+
+def test_a_short_lease_does_not_bury_those_with_a_long_one(
+    opened: Opener, client: redis.Redis, names: Names
+) -> None:
+    """In the middle of a rolling change of lease_seconds: each is judged by its own."""
+    slow, dead = opened(lease=3600.0), opened(lease=1.0)
+    slow.send(names.requests, [Message(b"slow"), Message(b"dead")])
+    take(slow, names.requests)
+    take(dead, names.requests)
+    dead.close()
+    doomed = opened(lease=1.0)
+    take(doomed, names.requests)
+    reaper = opened(lease=1.0, reaps=True)
+    presume_dead(client, names, slow)
+    doomed._lease.suspend()
+    until(
+        lambda: (reaper.keep_alive(), client.zscore(names.leases, holder(doomed)) is None)[1],
+        what="the reaping of the short lease",
+    )
+    assert client.zscore(names.leases, holder(slow)) == 1
+    assert [m.body for m in take(reaper, names.requests)] == [b"dead"]
 
 
 def test_a_reaper_that_is_late_itself_reaps_nothing(
@@ -296,7 +319,7 @@ def test_a_full_server_takes_no_requests_and_loses_none(
     opened: Opener, client: redis.Redis, names: Names
 ) -> None:
     """What is queued is claimed, answered and kept alive; only what is new is refused, and says why."""
-    broker, dead = opened(lease=1.0, reaps=True), opened()
+    broker, dead = opened(lease=1.0, reaps=True), opened(lease=1.0)
     broker.send(names.requests, [Message(b"%d" % n, correlation_id="c") for n in range(20)])
     lost = take(dead, names.requests, 10)
     presume_dead(client, names, dead)

@@ -1,0 +1,71 @@
+"""What the producer's command line takes."""
+
+import argparse
+from collections.abc import Callable, Mapping
+
+Command = Callable[[argparse.Namespace], int]
+_EXAMPLES = """examples:
+  python -m producer map rows.jsonl -o out.jsonl --model sentiment
+  cat rows.jsonl | python -m producer map - -o -
+  python -m producer call '{"text":"what a day"}'
+  python -m producer enqueue rows.jsonl --run nightly
+  python -m producer collect --run nightly -o out.jsonl
+
+IN holds one payload a line; with --requests a whole request of the contract (docs/contract.md).
+broker: --broker-url > RECOLLECT_BROKER_URL > broker_url in recollect.toml
+exit codes: 0 all ok, 1 some rows failed, 2 usage, 3 the broker is unreachable, 130 interrupted"""
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{value} is not at least 1")
+    return value
+
+
+def build_parser(commands: Mapping[str, Command]) -> argparse.ArgumentParser:
+    """The parser; `run_command` of what it returns is that of `commands` which was named."""
+    parser = argparse.ArgumentParser(
+        prog="python -m producer",
+        description="Sends analysis requests to the workers and brings back their replies.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    sub = parser.add_subparsers(required=True, metavar="COMMAND")
+    mapping = sub.add_parser("map", help="a reply for every row of a file")
+    mapping.add_argument("input", metavar="IN", help="JSON lines, or - for standard input")
+    mapping.add_argument("-o", "--output", required=True, metavar="OUT", help="or - for standard output")
+    mapping.add_argument("--in-flight", type=_positive, default=1000, metavar="N", help="requests ahead")
+    mapping.add_argument("--ordered", action="store_true", help="rows in the order of the input")
+    mapping.add_argument("--progress", choices=["auto", "bar", "lines", "none"], default="auto")
+    mapping.add_argument("-q", "--quiet", action="store_true", help="no progress, no summary")
+    mapping.add_argument("--reply-timeout", type=float, default=300.0, metavar="SECONDS")
+    enqueue = sub.add_parser("enqueue", help="send a file and do not wait")
+    enqueue.add_argument("input", metavar="IN")
+    collect = sub.add_parser("collect", help="the replies to what was enqueued")
+    collect.add_argument("-o", "--output", required=True, metavar="OUT")
+    collect.add_argument("--timeout", type=float, default=10.0, metavar="SECONDS", help="of silence: done")
+    call = sub.add_parser("call", help="one payload, one reply")
+    call.add_argument("payload", metavar="PAYLOAD", help="JSON, or - for standard input")
+    call.add_argument("--timeout", type=float, default=60.0, metavar="SECONDS")
+    named = {"map": mapping, "enqueue": enqueue, "collect": collect, "call": call}
+    for name, command in named.items():
+        _add_common(command)
+        command.set_defaults(run_command=commands[name])
+    for command in (mapping, enqueue):
+        command.add_argument("--requests", action="store_true", help="each line is a whole request")
+    enqueue.add_argument("--no-reply", action="store_true", help="nobody collects: send no replies")
+    for command in (enqueue, collect):
+        command.add_argument("--run", metavar="NAME", help="keeps the replies of this run apart")
+    return parser
+
+
+def _add_common(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--broker-url", metavar="URL")
+    command.add_argument("--prefix")
+    command.add_argument("--no-retry", action="store_true", help="give up (3) if the broker is not there")
+    command.add_argument("--model", metavar="NAME")
+    command.add_argument("--bypass", action="store_true", help="neither read nor write the cache")
+    command.add_argument("--refresh", action="store_true", help="call the model, replace the entry")
+    command.add_argument("--no-store", action="store_true", help="do not remember the result")
+    command.add_argument("--ttl", type=float, metavar="SECONDS", help="remember it so long")
