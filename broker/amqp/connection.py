@@ -98,8 +98,9 @@ class Connection(pyamqp.Connection):  # type: ignore[misc]
 
     def put(self, frames: bytes) -> None:
         """Have whole frames sent."""
-        self._outbox += frames
-        self.bytes_sent += 1
+        if frames:  # none must not pass for a sign of life: heartbeats would stop while we wait for confirms
+            self._outbox += frames
+            self.bytes_sent += 1
 
     @property
     def unsent_bytes(self) -> int:

@@ -19,7 +19,7 @@ from amqp.serialization import dumps, loads
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from broker.amqp.connection import Channel
+from broker.amqp.connection import Channel, Connection
 from broker.amqp.content import frame_handler
 from broker.amqp.frames import acknowledgements, publication, returns
 from broker.amqp.message import plain, properties_of
@@ -471,3 +471,12 @@ def test_settlements_are_written_as_stock_writes_them(up_to: int, others: list[i
         nacks.method(9, spec.Basic.Nack, "Lbb", (tag, multiple, True))
     assert acknowledgements(9, up_to, others) == acks.data
     assert returns(9, up_to, others) == nacks.data
+
+
+def test_what_is_sent_counts_as_a_sign_of_life_and_nothing_does_not() -> None:
+    """Whoever waits for confirms puts nothing, time and again: its heartbeats must go on."""
+    connection = Connection("nowhere")
+    connection.put(b"")
+    assert (connection.bytes_sent, connection.unsent_bytes) == (0, 0)
+    connection.put(b"frames")
+    assert (connection.bytes_sent, connection.unsent_bytes) == (1, 6)
