@@ -300,7 +300,7 @@ def test_a_blocked_publisher_waits_and_its_heartbeats_go_on(
     """A memory alarm for longer than two heartbeats: then all is confirmed over the same connection."""
     beats: list[None] = []
     options = BrokerOptions(on_wait=lambda: beats.append(None))
-    broker, other = opened(heartbeat_seconds=2, options=options), opened(heartbeat_seconds=2)
+    broker, other = opened(heartbeat_seconds=4, options=options), opened(heartbeat_seconds=4)
     broker.send(names.requests, numbered(5000))
     held = receive(broker, names.requests, 50)
     (mine,) = receive(other, names.requests, 1)
@@ -311,7 +311,7 @@ def test_a_blocked_publisher_waits_and_its_heartbeats_go_on(
     thread.start()
     # Acknowledgements pass: the message leaves the queue while nobody can publish.
     assert other.commit([Settlement(mine, ())]).settled
-    end = time.monotonic() + 8
+    end = time.monotonic() + 10
     while time.monotonic() < end:
         other.keep_alive()
         assert other.receive({names.requests: 1, names.misses: 0}, 0.5) is not None
