@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from broker.base import JSON, Message, Outgoing
+from broker.envelope import short_text
 
 UNDECODABLE = "undecodable"
 UNDELIVERABLE = "undeliverable"
@@ -188,13 +189,7 @@ def _word(value: Any, most: int = 64) -> str:
 
 
 def _short(value: Any) -> str | None:
-    """`value` where every broker could carry it: a string of at most 255 bytes, without lone surrogates."""
-    if not isinstance(value, str) or not value:
-        return None
-    try:
-        return value if len(value.encode()) <= _LONGEST else None
-    except UnicodeEncodeError:
-        return None
+    return short_text(value) or None
 
 
 def _seconds(value: Any) -> float | None:
