@@ -19,7 +19,6 @@ POISON = "poison"
 UNKNOWN = "unknown"
 BROKER = "broker:"  # what the broker's own reason for a letter that it set aside itself is put behind
 
-_LONGEST = 255  # of an AMQP short string
 _HEADERS_BYTES = 64 << 10  # an AMQP header frame holds 128 KiB, and the broker hangs up on a larger one
 _DEPTH = 32
 # What brokers and kombu write into the headers of what is delivered again.
