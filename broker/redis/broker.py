@@ -99,7 +99,8 @@ class RedisBroker:
         """See Broker. Of a full queue half the credit is claimed ahead, while its user handles the other."""
         wanted = {queue: most for queue, most in credit.items() if most > 0}
         messages, surplus = self._claims.take_ahead(wanted)
-        self.release(surplus)
+        with contextlib.suppress(BrokerLost):  # what was taken must not be lost with what is given back
+            self.release(surplus)
         end = time.monotonic() + timeout
         while not messages:
             messages = self._claims.take(wanted) if wanted else self._still_there()
@@ -117,10 +118,11 @@ class RedisBroker:
         return Committed(settled, not_taken)
 
     def release(self, messages: Sequence[Message]) -> None:
-        """See Broker."""
-        for batch in batches([message for message in messages if self._holdings.has(message)], lambda _: 1):
+        """See Broker. What a lost connection leaves in flight, the next one gives back."""
+        ours = [message for message in messages if self._holdings.has(message)]
+        self._holdings.drop(ours)  # first: what nobody wants and the books still know would be held for ever
+        for batch in batches(ours, lambda _: 1):
             self._caller.run("release", self._caller.own_keys, [message.token for message in batch])
-            self._holdings.drop(batch)
 
     def blame(self, message: Message, position: int) -> None:
         """See Broker. One death is a verdict: a lease runs out only where its holder is dead or hangs."""

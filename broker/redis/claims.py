@@ -1,9 +1,10 @@
 """Taking messages from their queues, some of them ahead of time."""
 
+import contextlib
 from collections.abc import Mapping
 from typing import Any
 
-from broker.base import Message
+from broker.base import BrokerLost, Message
 from broker.redis.caller import Caller
 from broker.redis.envelope import decode
 from broker.redis.holdings import Holdings, token_of
@@ -72,8 +73,11 @@ class Claims:
         left = {queue: most for queue, most in left.items() if most > 0}
         if left:
             number, lists, arguments = self._asked(left)
-            self._caller.post("claim", self._keys(lists), arguments)
-            self._ahead = (number, lists)
+            with contextlib.suppress(
+                BrokerLost
+            ):  # `found` is in the books, and must reach its user all the same
+                self._caller.post("claim", self._keys(lists), arguments)
+                self._ahead = (number, lists)
 
     def _asked(self, credit: Mapping[str, int]) -> tuple[int, list[tuple[str, str]], list[Any]]:
         # Numbers are used once, whatever becomes of the answer: an earlier claim may run late.

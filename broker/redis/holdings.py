@@ -85,4 +85,4 @@ class Holdings:
         for token in tokens:
             self._held.pop(token, None)
             self._digests.pop(token, None)
-        self._in_doubt.clear()
+            self._in_doubt.discard(token)

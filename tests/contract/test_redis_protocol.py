@@ -56,6 +56,12 @@ class LossyLink(Link):
             super().ask(*command)
         raise Cut("no answer")
 
+    def post(self, script: str, keys: Any, arguments: Any) -> None:
+        if self.network.fate in ("answered", "lost"):
+            super().post(script, keys, arguments)
+        if self.network.fate != "answered":
+            raise Cut("broken while it was sent")
+
 
 class Protocol(RuleBasedStateMachine):
     """Two workers, a producer, and everything that can come between them."""
@@ -93,6 +99,27 @@ class Protocol(RuleBasedStateMachine):
         self.come_back(n)
         with self.ruled(fate), suppress(BrokerLost):
             self.held[n] += self.workers[n].receive({self.names.requests: most}, 0)
+
+    @rule(n=worker, most=st.integers(2, 4), fate=fate)
+    def claim_and_break(self, n: int, most: int, fate: str) -> None:
+        """The claim is answered; what follows it in the same call is not."""
+        self.come_back(n)
+        link = self.workers[n]._caller._link
+        assert link is not None
+        ask = link.ask
+
+        def ask_then_break(*command: Any) -> Any:
+            answer = ask(*command)
+            self.network.fate = fate
+            return answer
+
+        link.ask = ask_then_break  # type: ignore[method-assign]
+        try:
+            with suppress(BrokerLost):
+                self.held[n] += self.workers[n].receive({self.names.requests: most}, 0)
+        finally:
+            link.ask = ask  # type: ignore[method-assign]
+            self.network.fate = "answered"
 
     @rule(n=worker, share=st.integers(1, 3), fate=fate)
     def commit(self, n: int, share: int, fate: str) -> None:
@@ -163,10 +190,11 @@ class Protocol(RuleBasedStateMachine):
 
     @invariant()
     def nothing_is_in_flight_that_its_connected_holder_does_not_know(self) -> None:
-        for opened in self.workers:
+        """Known to whoever received it, that is: what only the broker's books know is held for ever."""
+        for n, opened in enumerate(self.workers):
             if opened._caller.is_connected and opened._claims._ahead is None:
                 fields = self.client.hkeys(self.names.in_flight(opened._caller.holder))
-                assert {field.decode() for field in fields} <= opened._holdings._held.keys()
+                assert {field.decode() for field in fields} <= {m.token for m in self.held[n]}
 
     @invariant()
     def what_was_said_to_be_settled_is(self) -> None:
