@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
-from producer.lines import Line, refusal, request_line
+from producer.lines import Fields, Line, payload_line, refusal, whole_line
 from producer.window import Pack
 from wire.errors import InvalidRequest
 from wire.reply import Reply
@@ -17,7 +17,7 @@ class Feed:
     """
 
     def __init__(
-        self, payloads: Iterable[Any], fields: dict[str, Any], *, pack: int, whole: bool, waits: bool
+        self, payloads: Iterable[Any], fields: Fields, *, pack: int, whole: bool, waits: bool
     ) -> None:
         self._payloads, self._fields, self._whole, self._waits = iter(payloads), fields, whole, waits
         self._held: tuple[Line, int] | None = None
@@ -56,7 +56,10 @@ class Feed:
             return None
         index, self.taken = self.taken, self.taken + 1
         try:
-            line = request_line(payload, self._fields, whole=self._whole, waits=self._waits)
+            if self._whole:
+                line = whole_line(payload, self._fields, waits=self._waits)
+            else:
+                line = payload_line(payload, self._fields)
         except InvalidRequest as error:
             return refusal(str(error), index)
         self._held = (line, index)
