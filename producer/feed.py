@@ -15,18 +15,22 @@ class Feed:
     """Reads `payloads` only when a pack is asked for.
 
     `fields` go into every request; with `whole` each payload is a request already; `waits` says that a
-    request which wants no reply is refused. `taken` counts the payloads that were read.
+    request which wants no reply is refused. `taken` counts the payloads that were read; `begun` is the pack
+    that was being filled when reading raised. Raises ValueError for a `pack` below 1.
     """
 
     def __init__(
         self, payloads: Iterable[Any], fields: Fields, *, pack: int, whole: bool, waits: bool
     ) -> None:
+        if pack < 1:
+            raise ValueError(f"pack must be at least 1; got {pack}")
         self._payloads, self._fields, self._whole, self._waits = iter(payloads), fields, whole, waits
         self._held: tuple[Line, int] | None = None
         self._at_end = False
         self.pack, self.taken = pack, 0
         # Numbers behind a stem that is drawn once: drawing each id was a sixth of what sending takes.
         self._stem, self._packs = uuid.uuid4().hex, itertools.count()
+        self.begun = self._pack()
 
     @property
     def ended(self) -> bool:
@@ -39,6 +43,7 @@ class Feed:
         Nothing that stands behind a refused payload is read.
         """
         pack, end = self._pack(), self.taken + most
+        self.begun = pack
         while len(pack.lines) < self.pack:
             if self._held is None and self.taken < end:
                 refused = self._read()
