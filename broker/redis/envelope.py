@@ -29,25 +29,23 @@ def encode(message: Message, queue: str, tag: str) -> bytes:
         body, encoding = orjson.dumps(message.body.decode()), _UTF8
     except UnicodeDecodeError:
         body, encoding = b'"%b"' % base64.b64encode(message.body), _BASE64
-    named = b""
-    if message.correlation_id is not None:
-        named = b',"correlation_id":' + _json(message.correlation_id)
-    if message.reply_to is not None:
-        named += b',"reply_to":' + _json(message.reply_to)
+    correlation_id = message.correlation_id
+    named = b"" if correlation_id is None else b',"correlation_id":' + _json(correlation_id)
     headers = _json(message.headers) if message.headers else b"{}"
-    kind, delivery = _constant(message.content_type, queue, encoding)
+    kind, delivery = _constant(message.content_type, queue, encoding, message.reply_to)
     return b"".join((b'{"body":', body, kind, headers, _TAG, tag.encode(), delivery, named, b"}}"))
 
 
-@lru_cache(maxsize=256)
-def _constant(content_type: str, queue: str, encoding: str) -> tuple[bytes, bytes]:
-    """What the items of a queue have in common: from the body to the headers, and from the tag on."""
+@lru_cache(maxsize=1024)
+def _constant(content_type: str, queue: str, encoding: str, reply_to: str | None) -> tuple[bytes, bytes]:
+    """What many items of a queue have in common: from the body to the headers, and from the tag on."""
     kind = {"content-encoding": _UTF8, "content-type": content_type}
     delivery = {
         "delivery_mode": 2,
         "delivery_info": {"exchange": "", "routing_key": queue},
         "priority": 0,
         "body_encoding": encoding,
+        **({} if reply_to is None else {"reply_to": reply_to}),
     }
     return b",%b," % _json(kind)[1:-1] + b'"headers":', b'",%b' % _json(delivery)[1:-1]
 
