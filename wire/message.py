@@ -18,6 +18,7 @@ from wire.values import refuse_large_integers, refuse_nan
 JSON = "application/json"
 NDJSON = "application/x-ndjson"
 ID_MAX_CHARS = 256
+_PLUS = ord("+")
 _FLAGS = ("reply", "bypass", "refresh", "no_store")
 _FIELDS = frozenset({"payload", "id", "model", "ttl", *_FLAGS})
 
@@ -62,7 +63,7 @@ def decode_requests(
     if len(body) > limits.message_max_bytes:
         too_large = f"message has {len(body)} bytes; at most {limits.message_max_bytes} are taken"
         return [refused(too_large, correlation_id, whole_message=True)]
-    kind = media_type(content_type)
+    kind = content_type if content_type == JSON else media_type(content_type)
     if kind == JSON:
         return [_decode(body, correlation_id, limits.request_max_bytes)]
     if kind != NDJSON:
@@ -125,8 +126,8 @@ def _decode(line: bytes, default_id: str | None, most: int) -> Request | Refused
         payload = orjson.dumps(fields["payload"], option=orjson.OPT_SORT_KEYS)
     except (ValueError, TypeError, LookupError):
         return _decode_in_full(line, default_id)
-    # `+` alone first: looking for two bytes takes as long as the parse did.
-    if len(fields) == 1 and not (b"+" in payload and b"e+" in payload):
+    # `+` alone first, and as a number: looking for text, and for two bytes, takes as long as the parse did.
+    if len(fields) == 1 and not (_PLUS in payload and b"e+" in payload):
         return Request(payload, default_id)
     return _decode_in_full(line, default_id, fields)
 
