@@ -100,20 +100,22 @@ class KombuBroker:
             pause = min(2 * pause, longest)
         return messages
 
-    def commit(self, settlements: Sequence[Settlement]) -> Committed:
-        """See Broker."""
+    def commit(self, settlements: Sequence[Settlement], *, wait: bool = True) -> Committed:  # noqa: ARG002
+        """See Broker. Waits in any case."""
         settled: list[Settlement] = []
+        gone: list[Settlement] = []
         with self._lost():
             for settlement in settlements:
                 epoch, tag = settlement.message.token
                 if epoch != self._epoch:
+                    gone.append(settlement)
                     continue
                 for queue, outgoing in settlement.outgoing:
                     self._flavour.publish(self._sending, queue, outgoing)
                 self._receiving.basic_ack(tag)
                 self._held.pop(tag, None)
                 settled.append(settlement)
-        return Committed(settled, ())
+        return Committed(settled, (), gone)
 
     def release(self, messages: Sequence[Message]) -> None:
         """See Broker."""

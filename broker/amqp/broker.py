@@ -101,7 +101,7 @@ class AmqpBroker:
             self._blames.read(session, messages)
             return messages
 
-    def commit(self, settlements: Sequence[Settlement]) -> Committed:
+    def commit(self, settlements: Sequence[Settlement], *, wait: bool = True) -> Committed:  # noqa: ARG002
         """See Broker. A reply that its queue refuses time and again becomes a dead letter, like one without a
         queue: one full reply queue must not stop the worker. Where not everything could be confirmed nothing
         is acknowledged: all of it comes again, and is counted then."""
