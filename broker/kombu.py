@@ -107,7 +107,7 @@ class KombuBroker:
         with self._lost():
             for settlement in settlements:
                 epoch, tag = settlement.message.token
-                if epoch != self._epoch:
+                if epoch != self._epoch or tag not in self._held:
                     gone.append(settlement)
                     continue
                 for queue, outgoing in settlement.outgoing:
@@ -122,7 +122,7 @@ class KombuBroker:
         with self._lost():
             for message in reversed(messages):
                 epoch, tag = message.token
-                if epoch == self._epoch:
+                if epoch == self._epoch and tag in self._held:
                     self._receiving.basic_reject(tag, requeue=True)
                     self._held.pop(tag, None)
 
