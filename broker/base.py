@@ -52,15 +52,16 @@ class Settlement(NamedTuple):
 
 
 class Committed(NamedTuple):
-    """What a commit did.
+    """What has become known of commits, each settlement once.
 
-    `settled`: those whose outgoing is confirmed and whose message is acknowledged. A settlement that is in
-    neither list belonged to somebody else by then (redelivered after a lost connection): nothing was sent.
-    `undeliverable`: what no queue took; each became a dead letter, so nothing is lost.
+    `settled`: those whose outgoing is confirmed and whose message is acknowledged. `undeliverable`: what no
+    queue took; each became a dead letter, so nothing is lost. `gone`: those whose message belonged to
+    somebody else by then (redelivered after a lost connection): it is theirs to settle.
     """
 
     settled: Sequence[Settlement]
     undeliverable: Sequence[Outgoing]
+    gone: Sequence[Settlement] = ()
 
 
 def _nothing() -> None:
@@ -102,18 +103,27 @@ class Broker(Protocol):
         """At most so many messages from each queue, in the order given.
 
         Takes what is there and never waits to fill; waits up to `timeout` seconds for the first, less when
-        `wake` is called. A queue that is not named is not consumed from: what was fetched from it ahead of
-        time goes back (one with a credit of 0 keeps it). Raises BrokerLost.
+        `wake` is called or a commit that is under way ends, so that it can be asked about. A queue that is
+        not named is not consumed from: what was fetched from it ahead of time goes back (one with a credit of
+        0 keeps it). Raises BrokerLost.
         """
 
-    def commit(self, settlements: Sequence[Settlement]) -> Committed:
+    def commit(self, settlements: Sequence[Settlement], *, wait: bool = True) -> Committed:
         """For each settlement: everything outgoing is confirmed, then the message is acknowledged.
 
-        Raises BrokerLost; the same settlements may then be committed again after `connect`.
+        With `wait` it returns when that is done, also for all that is under way. Without, it only begins,
+        and returns what has become known of earlier ones; the rest goes on in `receive`, and a later call
+        says what came of it. No more than one is under way: the next one first awaits its end. Until it is
+        reported a message is held, and is neither committed again nor released.
+
+        Raises BrokerLost; all that was not reported may then be committed again after `connect`.
         """
 
     def release(self, messages: Sequence[Message]) -> None:
-        """Give messages back to the front of their queues, for anybody. Raises BrokerLost."""
+        """Give messages back to the front of their queues, for anybody; not those under commit.
+
+        Raises BrokerLost.
+        """
 
     def blame(self, message: Message, position: int) -> None:
         """Say, before the request at `position` (or WHOLE) runs with nothing else in this process, that a

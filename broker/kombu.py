@@ -100,27 +100,29 @@ class KombuBroker:
             pause = min(2 * pause, longest)
         return messages
 
-    def commit(self, settlements: Sequence[Settlement]) -> Committed:
-        """See Broker."""
+    def commit(self, settlements: Sequence[Settlement], *, wait: bool = True) -> Committed:  # noqa: ARG002
+        """See Broker. Waits in any case."""
         settled: list[Settlement] = []
+        gone: list[Settlement] = []
         with self._lost():
             for settlement in settlements:
                 epoch, tag = settlement.message.token
-                if epoch != self._epoch:
+                if epoch != self._epoch or tag not in self._held:
+                    gone.append(settlement)
                     continue
                 for queue, outgoing in settlement.outgoing:
                     self._flavour.publish(self._sending, queue, outgoing)
                 self._receiving.basic_ack(tag)
                 self._held.pop(tag, None)
                 settled.append(settlement)
-        return Committed(settled, ())
+        return Committed(settled, (), gone)
 
     def release(self, messages: Sequence[Message]) -> None:
         """See Broker."""
         with self._lost():
             for message in reversed(messages):
                 epoch, tag = message.token
-                if epoch == self._epoch:
+                if epoch == self._epoch and tag in self._held:
                     self._receiving.basic_reject(tag, requeue=True)
                     self._held.pop(tag, None)
 

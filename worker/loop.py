@@ -1,13 +1,14 @@
 """The I/O thread: receive, handle, commit; and, when asked to stop, drain.
 
-It alone touches the broker. Model threads only put their results down and wake it.
+It alone touches the broker. Model threads only put their results down and wake it. A commit runs while the
+next messages are received and handled.
 """
 
 import contextlib
 import random
 from collections.abc import Callable
 
-from broker.base import Broker, BrokerError, BrokerLost, BrokerUnreachable, Committed, Settlement
+from broker.base import Broker, BrokerError, BrokerLost, BrokerUnreachable, Settlement
 from wire.message import Limits
 from wire.names import Names
 from worker.calls import Calls
@@ -15,6 +16,7 @@ from worker.delivery import Delivery
 from worker.handler import Batch, Handler, Job
 from worker.intake import Intake
 from worker.observer import LoopObserver
+from worker.settling import Settling
 from worker.suspects import Suspects
 
 _BACKOFF_SECONDS = 0.1
@@ -46,13 +48,17 @@ class Loop:
         dead_letter_failed: bool,
     ) -> None:
         self._broker, self._handler, self._calls, self._observer = broker, handler, calls, observer
-        self._names, self._limits = names, limits
-        self._clock, self._wall_clock, self._sleep = clock, wall_clock, sleep
+        self._requests = names.requests
+        self._clock, self._sleep = clock, sleep
         self._intake, self._reconnect_max_seconds = intake, reconnect_max_seconds
         self._drain_seconds, self._retry = drain_seconds, retry
-        self._dead_letter_failed = dead_letter_failed
         self._open: set[Delivery] = set()
-        self._unsettled: list[tuple[Delivery, Settlement]] = []
+
+        def settlement(delivery: Delivery) -> Settlement:
+            now = wall_clock()
+            return delivery.settlement(names, limits, now, dead_letter_failed=dead_letter_failed)
+
+        self._settling = Settling(broker, observer, settlement)
         self._suspects = Suspects(broker, handler, self._start, clock)
         self._stopping = self._abandoning = False
         self._pause = _BACKOFF_SECONDS
@@ -87,7 +93,7 @@ class Loop:
         self._broker.keep_alive()
         self._advance()
         credit = 0 if self._suspects else self._intake.credit(self._open)
-        messages = self._broker.receive({self._names.requests: credit}, self._patience())
+        messages = self._broker.receive({self._requests: credit}, self._patience())
         ordinary = self._suspects.put_aside(messages)
         if ordinary:
             batch = self._handler.handle(ordinary, self._clock())
@@ -97,13 +103,16 @@ class Loop:
                 self._start(job)
             self._commit()
 
-    def _advance(self) -> None:
-        """Answer what the models answered, go on with what runs alone, settle."""
+    def _advance(self, *, wait: bool = False) -> None:
+        """Answer what the models answered, go on with what runs alone, settle.
+
+        A trial begins when nothing else is held, and what is under commit is held: its end is awaited.
+        """
         self._collect()
-        self._commit()
+        self._commit(wait=wait or bool(self._suspects))
         while (opened := self._suspects.step(self._open)) is not None:
             self._hold(Batch([opened], []))
-            self._commit()
+            self._commit(wait=True)
 
     def _collect(self) -> None:
         answers = self._calls.advance()
@@ -121,32 +130,11 @@ class Loop:
         due = self._calls.next_due_seconds()
         return _IDLE_SECONDS if due is None else min(due, _IDLE_SECONDS)
 
-    def _commit(self) -> None:
-        """Settle what is answered. What a lost connection leaves open is committed again after the next."""
+    def _commit(self, *, wait: bool = False) -> None:
+        """Settle what is answered, and go on; or, with `wait`, when all of it is settled."""
         answered = [delivery for delivery in self._open if delivery.is_answered]
-        for delivery in answered:
-            settlement = delivery.settlement(
-                self._names,
-                self._limits,
-                self._wall_clock(),
-                dead_letter_failed=self._dead_letter_failed,
-            )
-            self._unsettled.append((delivery, settlement))
-            self._open.discard(delivery)
-        if not self._unsettled:
-            return
-        committed = self._broker.commit([settlement for _, settlement in self._unsettled])
-        self._report(committed)
-        self._unsettled.clear()
-
-    def _report(self, committed: Committed) -> None:
-        settled = {id(settlement.message) for settlement in committed.settled}
-        self._observer.settled([pair for pair in self._unsettled if id(pair[1].message) in settled])
-        for delivery, settlement in self._unsettled:
-            if id(settlement.message) not in settled:
-                self._observer.forgotten(delivery)
-        if committed.undeliverable:
-            self._observer.undeliverable(len(committed.undeliverable))
+        self._open.difference_update(answered)
+        self._settling.commit(answered, wait=wait)
 
     def _guarded(self, step: Callable[[], None]) -> None:
         try:
@@ -177,6 +165,7 @@ class Loop:
             self._pause = min(2 * self._pause, self._reconnect_max_seconds)
             try:
                 self._broker.connect()
+                self._settling.begin_again()
                 self._give_up_suspects()
             except (BrokerUnreachable, BrokerLost) as again:
                 error = again
@@ -214,7 +203,7 @@ class Loop:
         def is_over() -> bool:
             return self._abandoning or self._clock() >= end
 
-        while (self._open or self._unsettled or self._suspects) and not is_over():
+        while (self._open or self._settling or self._suspects) and not is_over():
             try:
                 self._drain_turn()
                 self._pause = _BACKOFF_SECONDS
@@ -229,6 +218,6 @@ class Loop:
         self._broker.keep_alive()
         self._broker.release(self._suspects.waiting())
         self._suspects.forget_waiting()
-        self._advance()
+        self._advance(wait=True)
         if self._open:
             self._broker.receive({}, 0.05)

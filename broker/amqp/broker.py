@@ -8,7 +8,7 @@ from broker.amqp import queues
 from broker.amqp.blame import Blames
 from broker.amqp.connection import Channel
 from broker.amqp.dial import Dialler
-from broker.amqp.publisher import Refusal
+from broker.amqp.outbox import Outbox
 from broker.amqp.session import Session
 from broker.amqp.wake import Waker
 from broker.base import (
@@ -21,13 +21,13 @@ from broker.base import (
     Settlement,
     Undeliverable,
 )
-from broker.dead import undeliverable
 from wire.names import Names
 
 _CONNECT_SECONDS = 5.0
 # The first messages of a new consumer come in a burst, several queues' side by side: without a moment for it
 # the first receive would take one message of many, and from whichever queue was quicker.
 _BURST_SECONDS = 0.02
+_LINGER_SECONDS = 2.0
 
 
 class AmqpBroker:
@@ -58,7 +58,7 @@ class AmqpBroker:
         refused_seconds: float = 15.0,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._names, self._shown, self._clock = names, shown, clock
+        self._names, self._shown = names, shown
         self._dialler = Dialler(url, heartbeat_seconds=heartbeat_seconds, connect_seconds=_CONNECT_SECONDS)
         self._patience = {
             "confirm_seconds": confirm_seconds,
@@ -70,6 +70,7 @@ class AmqpBroker:
         self._epoch = 0
         self._owned: set[str] = set()
         self._blames = Blames(names)
+        self._outbox = Outbox(names, self._blames, clock)
         self._waker = Waker()
 
     def connect(self) -> None:
@@ -101,20 +102,19 @@ class AmqpBroker:
             self._blames.read(session, messages)
             return messages
 
-    def commit(self, settlements: Sequence[Settlement]) -> Committed:
+    def commit(self, settlements: Sequence[Settlement], *, wait: bool = True) -> Committed:
         """See Broker. A reply that its queue refuses time and again becomes a dead letter, like one without a
-        queue: one full reply queue must not stop the worker. Where not everything could be confirmed nothing
-        is acknowledged: all of it comes again, and is counted then."""
+        queue: one full reply queue must not stop the worker."""
         with self._using() as session:
             ours = [settlement for settlement in settlements if self._holds(session, settlement.message)]
-            outgoing = [out for settlement in ours for out in settlement.outgoing]
-            not_taken = self._send_out(session, outgoing)
-            session.intake.acknowledge([_tag(settlement.message) for settlement in ours])
-            session.pump.turn(0.0)
-            # Settled all the same if this fails: the notes expire by themselves.
-            with contextlib.suppress(Exception):
-                self._blames.forget(session, [settlement.message for settlement in ours])
-            return Committed(ours, not_taken)
+            if len(ours) < len(settlements):
+                self._outbox.gone([s for s in settlements if not self._knows(session, s.message)])
+            if ours:
+                self._outbox.finish(session)
+                self._outbox.begin(session, ours)
+                session.pump.turn(0.0)
+            (self._outbox.finish if wait else self._outbox.advance)(session)
+            return self._outbox.report()
 
     def release(self, messages: Sequence[Message]) -> None:
         """See Broker."""
@@ -169,6 +169,8 @@ class AmqpBroker:
 
     def close(self) -> None:
         """See Broker. Takes seconds at most, even where the server hangs."""
+        with contextlib.suppress(BrokerLost), self._using() as session:
+            self._outbox.linger(session, _LINGER_SECONDS)
         self._leave(self._owned)
         self._owned.clear()
         self._waker.close()
@@ -190,17 +192,20 @@ class AmqpBroker:
 
     def _leave(self, private: Iterable[str] = ()) -> None:
         session, self._session = self._session, None
+        self._outbox.forget()
         if session is not None:
             session.close(private)
 
     def _wait(self, session: Session, credit: Mapping[str, int], timeout: float, burst: float) -> None:
-        """Until something has come that there is credit for, `timeout` is over or somebody wakes us."""
+        """Until something has come that there is credit for, or of a commit, or `timeout` is over or somebody
+        wakes us."""
         begun = time.monotonic()
         woken = session.pump.turn(0.0, self._waker)
         while not woken:
+            self._outbox.advance(session)
             passed = time.monotonic() - begun
             left = timeout - passed
-            if session.intake.has(credit):
+            if session.intake.has(credit) or self._outbox.has_news:
                 left = 0.0 if session.intake.is_full(credit) else min(left, burst - passed)
             if left <= 0:
                 return
@@ -214,22 +219,10 @@ class AmqpBroker:
         epoch, tag = message.token
         return bool(epoch == self._epoch and session.intake.holds(tag))
 
-    def _send_out(self, session: Session, outgoing: Sequence[Outgoing]) -> list[Outgoing]:
-        """Send; what is not taken becomes a dead letter and is returned."""
-        refused: list[tuple[Outgoing, Refusal]] = [
-            (out, fate)
-            for out, fate in zip(outgoing, session.publish(outgoing), strict=True)
-            if fate is not None
-        ]
-        if not refused:
-            return []
-        letters = [
-            Outgoing(self._names.dead, undeliverable(out, self._clock(), fate.reason))
-            for out, fate in refused
-        ]
-        if any(session.publish(letters)):
-            raise RuntimeError(f"{self._names.dead} takes no dead letters")
-        return [out for out, _ in refused]
+    def _knows(self, session: Session, message: Message) -> bool:
+        """Whether it is held, or under commit."""
+        epoch, tag = message.token
+        return self._holds(session, message) or bool(epoch == self._epoch and session.intake.parts_with(tag))
 
     @staticmethod
     def _size(channel: Channel, queue: str) -> int:

@@ -17,18 +17,20 @@ from broker.base import Message
 
 @dataclass(slots=True)
 class _Lane:
-    """One queue. `mine`: unacknowledged through the present consumer; `older`: through earlier ones."""
+    """One queue. `mine`: unacknowledged through the present consumer; `older`: through earlier ones.
+    `parting`: those of both that are under commit."""
 
     queue: str
     consumer: str | None = None
     window: int = 0
     mine: int = 0
     older: int = 0
+    parting: int = 0
     ready: deque[tuple[int, Message]] = field(default_factory=deque)
 
     @property
     def held(self) -> int:
-        return self.mine + self.older - len(self.ready)
+        return self.mine + self.older - len(self.ready) - self.parting
 
     @property
     def reach(self) -> int:
@@ -44,6 +46,7 @@ class Intake:
         self._lanes: dict[str, _Lane] = {}
         self._consumed: dict[str, _Lane] = {}  # by consumer
         self._unacked: dict[int, tuple[_Lane, str]] = {}  # in the order of delivery: ascending tags
+        self._parting: set[int] = set()
         self._numbers = count(1)
 
     def want(self, credit: Mapping[str, int]) -> bool:
@@ -79,7 +82,18 @@ class Intake:
 
     def holds(self, tag: int) -> bool:
         """Whether the message is still ours to settle."""
-        return tag in self._unacked
+        return tag in self._unacked and tag not in self._parting
+
+    def parts_with(self, tag: int) -> bool:
+        """Whether the message is under commit."""
+        return tag in self._parting
+
+    def part_with(self, tags: Collection[int]) -> None:
+        """These are under commit. They still take up the window, but not for long: it stays as it is."""
+        for tag in tags:
+            if self.holds(tag):
+                self._unacked[tag][0].parting += 1
+                self._parting.add(tag)
 
     def acknowledge(self, tags: Collection[int]) -> None:
         """Settle these, with one frame for as many as possible."""
@@ -110,6 +124,9 @@ class Intake:
             up_to = tag
         for tag in mine:
             lane, consumer = self._unacked.pop(tag)
+            if tag in self._parting:
+                self._parting.remove(tag)
+                lane.parting -= 1
             if consumer == lane.consumer:
                 lane.mine -= 1
             else:

@@ -34,8 +34,25 @@ class Refusal(NamedTuple):
     reason: str
 
 
+class Batch:
+    """Messages that are being published. `fates`: None for each that is confirmed, or not answered yet; else
+    why it was not taken. `refused`: the positions of those that a queue refused."""
+
+    def __init__(self, outgoing: Sequence[Outgoing]) -> None:
+        self.outgoing = outgoing
+        self.fates: list[Refusal | None] = [None] * len(outgoing)
+        self.refused: list[int] = []
+        self.todo = deque(range(len(outgoing)))
+        self.open = 0  # published, not answered
+
+    @property
+    def is_answered(self) -> bool:
+        """Whether there is an answer to everything, be it a refusal."""
+        return not self.open and not self.todo
+
+
 class Publisher:
-    """Publishes on a channel of its own.
+    """Publishes on a channel of its own, confirmed; `begin` and `finish` have it done meanwhile.
 
     Gives up with TimeoutError when nothing has moved for `confirm_seconds`, or for `blocked_seconds` where
     the broker has said that it takes nothing for now (memory or disk alarm): then it is not lost, only full.
@@ -55,10 +72,9 @@ class Publisher:
         self._confirm_seconds, self._blocked_seconds = confirm_seconds, blocked_seconds
         self._refused_seconds = refused_seconds
         self._open_channel()
-        self._open: dict[int, int] = {}  # number to position in the batch; both ascend
+        self._open: dict[int, tuple[Batch, int]] = {}  # number to batch and position; ascending
+        self._batches: deque[Batch] = deque()  # with something left to publish
         self._returned: dict[bytes, str] = {}
-        self._fates: list[Refusal | None] = []
-        self._refused: list[int] = []
         self._full_until: dict[str, float] = {}
         self._moved: tuple[Any, ...] = ()
         self._moved_at = 0.0
@@ -68,22 +84,36 @@ class Publisher:
 
         Raises whatever ends the channel or the connection, and TimeoutError; the publisher is then useless.
         """
-        self._fates = [None] * len(outgoing)
-        todo: Sequence[int] = range(len(outgoing))
+        return self.finish(self.begin(outgoing))
+
+    def begin(self, outgoing: Sequence[Outgoing]) -> Batch:
+        """Publish as much as there is room for; the rest goes with `advance`."""
+        batch = Batch(outgoing)
+        self._add(batch)
+        return batch
+
+    def advance(self) -> None:
+        """After a turn of the pump: go on where there is room again. Raises as `publish` does."""
+        self._put()
+        self._watch()
+
+    def finish(self, batch: Batch) -> list[Refusal | None]:
+        """Await all answers. Raises as `publish` does."""
         pause, longest = _AGAIN_SECONDS
         end = self._clock() + self._refused_seconds
-        while todo:
-            self._refused = []
-            self._publish(outgoing, todo)
-            todo = [at for at in self._refused if not self._is_full(outgoing[at].queue)]
-            if not todo or self._clock() >= end:
+        self._wait(batch)
+        while again := [at for at in batch.refused if not self._is_full(batch.outgoing[at].queue)]:
+            if self._clock() >= end:
                 break
             self._pause(pause)
             pause = min(2 * pause, longest)
-            self._channel.close()
-            self._open_channel()
-        self._note_full({outgoing[at].queue for at in self._refused})
-        return self._fates
+            self._change_channel()
+            batch.refused = []
+            batch.todo.extend(again)
+            self._add(batch)
+            self._wait(batch)
+        self._note_full({batch.outgoing[at].queue for at in batch.refused})
+        return batch.fates
 
     def _open_channel(self) -> None:
         # A new one for every new try: a channel that first met a queue while its leader was down goes on
@@ -96,33 +126,50 @@ class Publisher:
         self._stem = uuid.uuid4().hex.encode()
         self._published = 0
 
-    def _publish(self, outgoing: Sequence[Outgoing], positions: Sequence[int]) -> None:
-        todo = deque(positions)
-        self._moved = ()
-        while todo or self._open:
-            self._put(outgoing, todo)
-            self._wait()
+    def _change_channel(self) -> None:
+        while self._open:  # other batches': their answers would never come
+            self._turn(_TURN_SECONDS)
+        self._channel.close()
+        self._open_channel()
 
-    def _put(self, outgoing: Sequence[Outgoing], todo: deque[int]) -> None:
-        """As much of it as there is room for, in one write."""
+    def _add(self, batch: Batch) -> None:
+        if batch.todo:
+            self._batches.append(batch)
+            self._put()
+
+    def _wait(self, batch: Batch) -> None:
+        while not batch.is_answered:
+            self._turn(_TURN_SECONDS)
+
+    def _turn(self, seconds: float) -> None:
+        self._connection.turn(seconds)
+        self.advance()
+
+    def _put(self) -> None:
+        """As much as there is room for, in one write."""
         # Not basic_publish: it reads the socket first, and would hand out deliveries in the middle of this.
+        if not self._batches:
+            return
         pieces: list[bytes] = []
         channel, most = self._channel.channel_id, self._connection.frame_max - _FRAME_BYTES
         room = _OUTBOX_BYTES - self._connection.unsent_bytes
-        while todo and len(self._open) < _WINDOW and room > 0:
-            position = todo.popleft()
-            queue, message = outgoing[position]
+        while self._batches and len(self._open) < _WINDOW and room > 0:
+            batch = self._batches[0]
+            position = batch.todo.popleft()
+            queue, message = batch.outgoing[position]
             self._published += 1
             properties = properties_of(message, self._id(self._published))
             pieces += publication(channel, queue, properties, message.body, most)
-            self._open[self._published] = position
-            self._fates[position] = None
+            self._open[self._published] = (batch, position)
+            batch.fates[position] = None
+            batch.open += 1
             room -= len(message.body) + len(properties)
+            if not batch.todo:
+                self._batches.popleft()
         self._channel.put(b"".join(pieces))
 
-    def _wait(self) -> None:
-        """One turn; raises where nothing has moved for too long."""
-        self._connection.turn(_TURN_SECONDS)
+    def _watch(self) -> None:
+        """Raises where nothing has moved for too long."""
         blocked, now = self._connection.blocked, self._clock()
         # In steps of 4 KiB: a large message that is under way is progress, a heartbeat is not.
         moved = (blocked, self._published, len(self._open), self._connection.flushed_bytes >> 12)
@@ -153,17 +200,19 @@ class Publisher:
 
     def _on_ack(self, number: int, multiple: bool) -> None:
         for each in self._answered(number, multiple):
-            position = self._open.pop(each)
+            batch, position = self._open.pop(each)
+            batch.open -= 1
             reason = self._returned.pop(self._id(each), None) if self._returned else None
             if reason is not None:
-                self._fates[position] = Refusal(returned=True, reason=reason)
+                batch.fates[position] = Refusal(returned=True, reason=reason)
 
     def _on_nack(self, number: int, multiple: bool) -> None:
         for each in self._answered(number, multiple):
-            position = self._open.pop(each)
+            batch, position = self._open.pop(each)
+            batch.open -= 1
             self._returned.pop(self._id(each), None)
-            self._fates[position] = Refusal(returned=False, reason="the queue refuses it: full, or no leader")
-            self._refused.append(position)
+            batch.fates[position] = Refusal(returned=False, reason="the queue refuses it: full, or no leader")
+            batch.refused.append(position)
 
     def _answered(self, number: int, multiple: bool) -> list[int]:
         if not multiple:

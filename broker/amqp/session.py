@@ -41,7 +41,7 @@ class Session:
             with self.channel() as channel:
                 declare_all(channel, names)
             self.intake = Intake(Channel(self._consuming))
-            self._publisher = Publisher(
+            self.publisher = Publisher(
                 publishing,
                 confirm_seconds=confirm_seconds,
                 blocked_seconds=blocked_seconds,
@@ -60,7 +60,7 @@ class Session:
 
     def publish(self, outgoing: Sequence[Outgoing]) -> list[Refusal | None]:
         """See Publisher."""
-        return self._publisher.publish(outgoing)
+        return self.publisher.publish(outgoing)
 
     def close(self, private: Iterable[str] = ()) -> None:
         """Leave politely, in bounded time: `private` queues go, what is held goes back. Never raises."""

@@ -15,7 +15,6 @@ from broker.base import (
     BrokerUnreachable,
     Committed,
     Message,
-    Outgoing,
     Settlement,
     Undeliverable,
 )
@@ -80,6 +79,7 @@ class RedisBroker:
             self._take_new_id()  # not before: an outage of days must not collect one for each try
             self._durability.check(link)
             self._join(link)
+            self._durability.confirm(link)  # what `join` finds to have been settled is reported as such
         except BaseException as error:
             link.close()
             if isinstance(error, RedisError | OSError):
@@ -92,7 +92,7 @@ class RedisBroker:
     def send(self, queue: str, messages: Sequence[Message]) -> None:
         """See Broker. A lost connection may leave the beginning of `messages` sent."""
         for batch in batches(messages, lambda message: len(message.body)):
-            if self._outbox.push([], {queue: batch}):
+            if self._outbox.send(queue, batch):
                 raise Undeliverable(f"{queue}: {NOT_MADE}")
 
     def receive(self, credit: Mapping[str, int], timeout: float) -> list[Message]:
@@ -105,17 +105,23 @@ class RedisBroker:
         while not messages:
             messages = self._claims.take(wanted) if wanted else self._still_there()
             left = end - time.monotonic()
-            if messages or left <= 0 or self._waiter.wait(wanted, min(left, _SLICE_SECONDS)):
+            if messages or left <= 0 or self._outbox.finish():
+                break
+            if self._waiter.wait(wanted, min(left, _SLICE_SECONDS)):
                 break
         return messages
 
-    def commit(self, settlements: Sequence[Settlement]) -> Committed:
-        """See Broker."""
-        not_taken: list[Outgoing] = []
-        for batch in batches([s for s in settlements if self._holdings.has(s.message)], size_of):
-            not_taken += self._outbox.commit(batch)
-        settled = [s for s in settlements if self._holdings.take_settled(s.message)]
-        return Committed(settled, not_taken)
+    def commit(self, settlements: Sequence[Settlement], *, wait: bool = True) -> Committed:
+        """See Broker. The server works on it while its user handles the messages that were claimed ahead."""
+        self._still_there()
+        ours = self._outbox.to_do(settlements)
+        if ours or self._outbox.is_answered:
+            self._outbox.finish()
+        for batch in batches(ours, size_of):
+            self._outbox.begin(batch)
+        if wait or self._durability.asks:
+            self._outbox.finish()
+        return self._outbox.report()
 
     def release(self, messages: Sequence[Message]) -> None:
         """See Broker. What a lost connection leaves in flight, the next one gives back."""
@@ -212,4 +218,5 @@ class RedisBroker:
     def _disconnect(self) -> None:
         self._caller.end()
         self._claims.forget()
+        self._outbox.forget()
         self._waiter.hang_up()

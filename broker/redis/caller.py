@@ -8,7 +8,7 @@ from redis.exceptions import RedisError
 
 from broker.base import BrokerLost
 from broker.redis.lease import Lease
-from broker.redis.link import Argument, Link
+from broker.redis.link import Argument, Link, Posted
 from wire.names import Names
 
 _LEASE_GONE = "the lease ran out: what was held has been given to others"
@@ -49,15 +49,15 @@ class Caller:
         with self.asking() as link:
             return _under_lease(link.run(script, keys, [self.holder, *arguments]))
 
-    def post(self, script: str, keys: Sequence[Argument], arguments: Sequence[Argument]) -> None:
+    def post(self, script: str, keys: Sequence[Argument], arguments: Sequence[Argument]) -> Posted:
         """Begin the same for later. Raises BrokerLost."""
         with self.asking() as link:
-            link.post(script, keys, [self.holder, *arguments])
+            return link.post(script, keys, [self.holder, *arguments])
 
-    def fetch(self) -> Any:
+    def fetch(self, posted: Posted) -> Any:
         """The answer to what was posted. Raises BrokerLost."""
         with self.asking() as link:
-            return _under_lease(link.fetch())
+            return _under_lease(link.fetch(posted))
 
     @contextlib.contextmanager
     def asking(self) -> Iterator[Link]:

@@ -8,6 +8,7 @@ from broker.base import BrokerLost, Message
 from broker.redis.caller import Caller
 from broker.redis.envelope import decode
 from broker.redis.holdings import Holdings, token_of
+from broker.redis.link import Posted
 from wire.names import Names
 
 PRIORITIES = ("", "\x06\x163", "\x06\x166", "\x06\x169")
@@ -34,7 +35,7 @@ class Claims:
     def __init__(self, names: Names, holdings: Holdings, caller: Caller) -> None:
         self._names, self._holdings, self._caller = names, holdings, caller
         self._number = 0
-        self._ahead: tuple[int, list[tuple[str, str]]] | None = None
+        self._ahead: tuple[int, list[tuple[str, str]], Posted] | None = None
 
     def forget(self) -> None:
         """The connection is another: what was claimed ahead and not fetched is unknown to the next."""
@@ -52,8 +53,8 @@ class Claims:
         """What was claimed ahead: as far as the credit still goes, and the rest. Raises BrokerLost."""
         if self._ahead is None:
             return [], []
-        (number, lists), self._ahead = self._ahead, None
-        found = self._messages(number, lists, self._caller.fetch())
+        (number, lists, posted), self._ahead = self._ahead, None
+        found = self._messages(number, lists, self._caller.fetch(posted))
         left = dict(credit)
         wanted: list[Message] = []
         surplus: list[Message] = []
@@ -76,8 +77,7 @@ class Claims:
             with contextlib.suppress(
                 BrokerLost
             ):  # `found` is in the books, and must reach its user all the same
-                self._caller.post("claim", self._keys(lists), arguments)
-                self._ahead = (number, lists)
+                self._ahead = (number, lists, self._caller.post("claim", self._keys(lists), arguments))
 
     def _asked(self, credit: Mapping[str, int]) -> tuple[int, list[tuple[str, str]], list[Any]]:
         # Numbers are used once, whatever becomes of the answer: an earlier claim may run late.

@@ -21,6 +21,11 @@ class Durability:
         self._level, self._timeout = level, timeout
         self._asks = False
 
+    @property
+    def asks(self) -> bool:
+        """Whether each step is followed by a question."""
+        return self._asks
+
     def check(self, link: Link) -> None:
         """See whether the server can do it. Raises BrokerUnreachable where it cannot."""
         if self._level == "normal":

@@ -39,6 +39,10 @@ class Holdings:
 
     def has(self, message: Message) -> bool:
         """Whether it may be committed or released."""
+        return message.token in self._held and message.token not in self._in_doubt
+
+    def knows(self, message: Message) -> bool:
+        """Whether it may be, or is being committed."""
         return message.token in self._held
 
     def doubt(self, messages: Iterable[Message]) -> None:

@@ -5,13 +5,15 @@ was tried again may have run twice.
 """
 
 import contextlib
+from collections import deque
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from typing import Any
 
 from redis.connection import ConnectionInterface
-from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from broker.redis.address import Address
 
@@ -24,6 +26,17 @@ def _source(name: str) -> bytes:
     return folder.joinpath("common.lua").read_bytes() + folder.joinpath(f"{name}.lua").read_bytes()
 
 
+@dataclass(slots=True, eq=False)
+class Posted:
+    """A script that has been sent, and, once it has been read, its answer."""
+
+    script: str
+    keys: Sequence[Argument]
+    arguments: Sequence[Argument]
+    is_answered: bool = False
+    answer: Any = None
+
+
 class Link:
     """A connection that is made when it is first used, and not made again after an error: its owner decides.
 
@@ -34,8 +47,7 @@ class Link:
         self._address, self._timeout = address, timeout
         self._connection: ConnectionInterface | None = None
         self._digests: dict[str, str] = {}
-        self._is_posted = False
-        self._posted_answer: Any = None
+        self._posted: deque[Posted] = deque()  # whose answers are not read yet; they come in this order
 
     def open(self) -> None:
         """Connect now rather than with the first question."""
@@ -45,36 +57,42 @@ class Link:
         """The server's answer to one command."""
         connection = self._open()
         connection.send_command(*command)
-        self._await_posted(connection)
+        while self._posted:
+            self._read_posted(connection)
         return connection.read_response()
 
-    def post(self, script: str, keys: Sequence[Argument], arguments: Sequence[Argument]) -> None:
-        """Have a script run while we do something else; one at a time, and only one that has run before."""
+    def post(self, script: str, keys: Sequence[Argument], arguments: Sequence[Argument]) -> Posted:
+        """Have one of our scripts run while we do something else."""
+        digest = self._digests.get(script) or self._load(script)
+        self._open().send_command("EVALSHA", digest, len(keys), *keys, *arguments)
+        self._posted.append(posted := Posted(script, keys, arguments))
+        return posted
+
+    def fetch(self, posted: Posted) -> Any:
+        """The answer to what was posted. What the server had forgotten runs now instead."""
         connection = self._open()
-        connection.send_command("EVALSHA", self._digests[script], len(keys), *keys, *arguments)
-        self._is_posted = True
+        while not posted.is_answered:
+            self._read_posted(connection)
+        if isinstance(posted.answer, NoScriptError):
+            return self.run(posted.script, posted.keys, posted.arguments)
+        if isinstance(posted.answer, ResponseError):
+            raise posted.answer
+        return posted.answer
 
-    def fetch(self) -> Any:
-        """The answer to what was posted."""
-        self._await_posted(self._open())
-        answer, self._posted_answer = self._posted_answer, None
-        if isinstance(answer, RedisError):
-            raise answer
-        return answer
-
-    def _await_posted(self, connection: ConnectionInterface) -> None:
-        if self._is_posted:
-            self._is_posted = False
-            self._posted_answer = _read(connection)
+    def _read_posted(self, connection: ConnectionInterface) -> None:
+        answer = _read(connection)
+        posted = self._posted.popleft()
+        posted.answer, posted.is_answered = answer, True
 
     def ask_all(self, commands: Sequence[Sequence[Argument]]) -> list[Any]:
         """The answers to several commands in one round trip. An error is raised after all are read."""
         connection = self._open()
         connection.send_packed_command(connection.pack_commands(commands))
-        self._await_posted(connection)
+        while self._posted:
+            self._read_posted(connection)
         answers = [_read(connection) for _ in commands]
         for answer in answers:
-            if isinstance(answer, RedisError):
+            if isinstance(answer, ResponseError):
                 raise answer
         return answers
 
@@ -83,15 +101,19 @@ class Link:
         if script in self._digests:
             with contextlib.suppress(NoScriptError):  # then it has not run
                 return self.ask("EVALSHA", self._digests[script], len(keys), *keys, *arguments)
-        self._digests[script] = self.ask("SCRIPT", "LOAD", _source(script)).decode()
-        return self.ask("EVALSHA", self._digests[script], len(keys), *keys, *arguments)
+        return self.ask("EVALSHA", self._load(script), len(keys), *keys, *arguments)
 
     def close(self) -> None:
         """Hang up. Never raises."""
+        self._posted.clear()
         connection, self._connection = self._connection, None
         if connection is not None:
             with contextlib.suppress(RedisError, OSError):
                 connection.disconnect()
+
+    def _load(self, script: str) -> str:
+        self._digests[script] = self.ask("SCRIPT", "LOAD", _source(script)).decode()
+        return self._digests[script]
 
     def _open(self) -> ConnectionInterface:
         if self._connection is None:
@@ -102,9 +124,8 @@ class Link:
 
 
 def _read(connection: ConnectionInterface) -> Any:
+    # Only what the server said is an answer: after a time-out the next one to be read would be another's.
     try:
-        return connection.read_response(disconnect_on_error=False)
-    except RedisError as error:
-        if not connection.is_connected:
-            raise
+        return connection.read_response()
+    except ResponseError as error:
         return error

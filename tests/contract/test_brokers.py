@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import pytest
 
@@ -29,6 +29,14 @@ def names(prefix: str) -> Names:
 @pytest.fixture
 def broker(broker_url: str, names: Names) -> Iterator[Broker]:
     opened = open_broker(broker_url, names)
+    opened.connect()
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def real_broker(real_broker_url: str, names: Names) -> Iterator[Broker]:
+    opened = open_broker(real_broker_url, names)
     opened.connect()
     yield opened
     opened.close()
@@ -101,6 +109,101 @@ def test_a_commit_goes_to_many_queues(broker: Broker, names: Names) -> None:
         assert sorted(m.body for m in receive(broker, queue, len(expected))) == sorted(expected)
     broker.connect()
     assert broker.receive({names.requests: 1}, 0.2) == []
+
+
+def bodies(settlements: Iterable[Settlement]) -> list[bytes]:
+    """Of the messages that these settle, sorted."""
+    return sorted(settlement.message.body for settlement in settlements)
+
+
+def settled_in_time(broker: Broker, settlements: Sequence[Settlement]) -> list[Settlement]:
+    """What is said to be settled after a commit that nobody waits for, and a wait that it has to end."""
+    settled = list(broker.commit(settlements, wait=False).settled)
+    if not settled:
+        begun = time.monotonic()
+        assert broker.receive({}, 30) == []
+        assert time.monotonic() - begun < 15, "the wait ends with the commit"
+        settled += broker.commit((), wait=False).settled
+    return settled
+
+
+def test_a_commit_goes_on_while_the_next_messages_are_received(broker: Broker, names: Names) -> None:
+    """Begun batch by batch, nobody waiting: each settlement is reported once, and only after it was sent."""
+    broker.send(names.requests, [Message(b"%d" % n) for n in range(300)])
+    settled: list[Settlement] = []
+    for _ in range(30):
+        batch = [
+            Settlement(m, [Outgoing(names.replies, Message(m.body))])
+            for m in receive(broker, names.requests, 10)
+        ]
+        settled += broker.commit(batch, wait=False).settled
+    settled += broker.commit(()).settled
+    assert sorted(int(s.message.body) for s in settled) == list(range(300))
+    assert broker.depth()[names.replies] == 300
+    broker.connect()
+    assert broker.receive({names.requests: 1}, 0.2) == []
+
+
+def test_an_idle_user_hears_of_the_end_of_a_commit(broker: Broker, names: Names) -> None:
+    """The wait for messages takes note of it, and ends."""
+    broker.send(names.requests, [Message(b"%d" % n) for n in range(3)])
+    messages = receive(broker, names.requests, 3)
+    replied = [Settlement(m, [Outgoing(names.replies, Message(m.body))]) for m in messages[:2]]
+    assert settled_in_time(broker, replied) == replied
+    silent = [Settlement(messages[2], ())]
+    assert settled_in_time(broker, silent) == silent
+
+
+def test_what_is_under_commit_is_held(broker: Broker, names: Names) -> None:
+    """It is not settled twice, nor given back, whoever asks for it."""
+    broker.send(names.requests, [Message(b"once")])
+    (message,) = receive(broker, names.requests, 1)
+    settlement = Settlement(message, [Outgoing(names.replies, Message(b"answer"))])
+    first = broker.commit([settlement], wait=False)
+    broker.release([message])
+    second = broker.commit([settlement], wait=False)
+    third = broker.commit(())
+    assert [*first.settled, *second.settled, *third.settled] == [settlement]
+    assert broker.depth() == {names.requests: 0, names.misses: 0, names.replies: 1, names.dead: 0}
+
+
+def test_a_commit_under_way_ends_once_whatever_becomes_of_the_connection(
+    broker: Broker, names: Names
+) -> None:
+    """Begun, and the connection is another: it was done, or is done again, or the message is somebody
+    else's. Nothing is lost, and each settlement is reported once."""
+    broker.send(names.requests, [Message(b"%d" % n) for n in range(50)])
+    settlements = [
+        Settlement(m, [Outgoing(names.replies, Message(m.body))]) for m in receive(broker, names.requests, 50)
+    ]
+    first = broker.commit(settlements, wait=False)
+    broker.connect()
+    left = [s for s in settlements if s not in first.settled]
+    second = broker.commit(left)
+    assert not any(broker.commit(()))
+    reports = [*first.settled, *second.settled, *second.gone]
+    assert sorted(int(s.message.body) for s in reports) == list(range(50))
+    for message in receive(broker, names.requests, len(second.gone)):
+        broker.commit([Settlement(message, [Outgoing(names.replies, Message(message.body))])])
+    replies = receive(broker, names.replies, 50)
+    assert {int(m.body) for m in replies} == set(range(50))
+    assert broker.depth()[names.requests] == 0
+
+
+def test_a_reply_that_nobody_takes_is_found_late(real_broker: Broker, names: Names) -> None:
+    """Its neighbours are settled with it, and the report says what became a dead letter."""
+    real_broker.send(names.requests, [Message(b"%d" % n) for n in range(3)])
+    messages = receive(real_broker, names.requests, 3)
+    queues = (names.replies, names.replies_for("gone"), names.replies)
+    settlements = [
+        Settlement(m, [Outgoing(q, Message(m.body))]) for m, q in zip(messages, queues, strict=True)
+    ]
+    early = real_broker.commit(settlements, wait=False)
+    late = real_broker.commit(())
+    assert bodies([*early.settled, *late.settled]) == [b"0", b"1", b"2"]
+    assert [out.queue for out in (*early.undeliverable, *late.undeliverable)] == [queues[1]]
+    assert [m.body for m in receive(real_broker, names.dead, 1)] == [b"1"]
+    assert sorted(m.body for m in receive(real_broker, names.replies, 2)) == [b"0", b"2"]
 
 
 def test_credit_holds_over_several_receives(broker: Broker, names: Names) -> None:

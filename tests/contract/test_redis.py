@@ -249,6 +249,44 @@ def test_a_commit_whose_answer_is_lost_is_settled_once(
     proxy.close()
 
 
+def test_a_commit_that_nobody_waits_for_is_settled_once_when_its_answer_is_lost(
+    opened: Opener, valkey: ValkeyServer, client: redis.Redis, names: Names
+) -> None:
+    """The idle wait notices at once that the connection is gone; after the reconnect all is reported."""
+    proxy = Proxy(valkey.port)
+    broker = opened(f"redis://127.0.0.1:{proxy.port}/0", lease=2.0)
+    broker.send(names.requests, [Message(b"a"), Message(b"b"), Message(b"c")])
+    settlements = [answer(message, names.replies) for message in take(broker, names.requests, 3)]
+    assert broker.commit(settlements[:1], wait=False).settled == []
+    proxy.mode = "silent"
+    with suppress(BrokerLost):  # as the answer to the first comes before the silence, or does not
+        broker.commit(settlements[1:2], wait=False)
+    with pytest.raises(BrokerLost):
+        broker.receive({names.misses: 1}, 60)
+    proxy.mode = "pass"
+    broker.connect()
+    committed = broker.commit(settlements)
+    assert sorted(s.message.body for s in committed.settled) == [b"a", b"b", b"c"]
+    assert broker.commit(settlements).gone, "said once"
+    assert client.llen(names.replies) == 3
+    proxy.close()
+
+
+def test_what_was_reaped_under_commit_is_gone(opened: Opener, client: redis.Redis, names: Names) -> None:
+    """The lease had run out before the server came to it: nothing is sent, and the report says so."""
+    slow, reaper = opened(), opened(reaps=True)
+    slow.send(names.requests, [Message(b"late")])
+    (late,) = take(slow, names.requests)
+    presume_dead(client, names, slow)
+    assert reaper.reap() == 1
+    assert not any(slow.commit([answer(late, names.replies)], wait=False))
+    with pytest.raises(BrokerLost, match="lease ran out"):
+        slow.receive({names.requests: 1}, 60)
+    slow.connect()
+    assert slow.commit([answer(late, names.replies)]).gone == [answer(late, names.replies)]
+    assert not client.exists(names.replies)
+
+
 def test_a_claim_whose_answer_is_lost_comes_again(
     opened: Opener, valkey: ValkeyServer, client: redis.Redis, names: Names
 ) -> None:
@@ -314,6 +352,26 @@ def test_scripts_are_loaded_again(opened: Opener, client: redis.Redis, names: Na
     (message,) = take(broker, names.requests)
     client.script_flush()
     assert broker.commit([answer(message, names.replies)]).settled
+
+
+def test_a_script_that_is_forgotten_while_it_is_posted_runs_all_the_same(
+    opened: Opener, client: redis.Redis, names: Names
+) -> None:
+    """Claimed ahead, and committed without a wait: no reconnect, and nothing is done twice."""
+    broker = opened()
+    broker.send(names.requests, [Message(b"%d" % n) for n in range(100)])
+    found: list[Message] = []
+    settled: list[Settlement] = []
+    before = holder(broker)
+    for _ in range(12):
+        messages = broker.receive({names.requests: 32}, 0.1)
+        client.script_flush()
+        settled += broker.commit([answer(m, names.replies) for m in messages], wait=False).settled
+        found += messages
+    settled += broker.commit(()).settled
+    assert [m.body for m in found] == [b"%d" % n for n in range(100)]
+    assert len(settled) == client.llen(names.replies) == 100
+    assert holder(broker) == before
 
 
 def test_a_full_server_takes_no_requests_and_loses_none(

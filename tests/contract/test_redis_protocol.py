@@ -20,12 +20,12 @@ from hypothesis.stateful import (
 )
 from redis.exceptions import ConnectionError as Cut
 
-from broker.base import BrokerError, BrokerLost, BrokerOptions, Message, Outgoing, Settlement
+from broker.base import BrokerError, BrokerLost, BrokerOptions, Committed, Message, Outgoing, Settlement
 from broker.redis import broker as broker_module
 from broker.redis import claims
 from broker.redis.broker import RedisBroker
 from broker.redis.envelope import decode
-from broker.redis.link import Link
+from broker.redis.link import Link, Posted, _source
 from tests.support.servers import ValkeyServer
 from wire.names import Names
 
@@ -39,6 +39,7 @@ class Network:
 
     def __init__(self) -> None:
         self.fate = "answered"
+        self.hides = False  # whether what is broken while something is posted shows only afterwards
         self.under_way: list[tuple[Any, ...]] = []
 
 
@@ -46,8 +47,10 @@ class LossyLink(Link):
     """A link over a network that a test rules."""
 
     network: Network
+    is_cut = False
 
     def ask(self, *command: Any) -> Any:
+        self.still_there()
         if command[0] != "EVALSHA" or self.network.fate == "answered":
             return super().ask(*command)
         if self.network.fate == "late":
@@ -56,11 +59,33 @@ class LossyLink(Link):
             super().ask(*command)
         raise Cut("no answer")
 
-    def post(self, script: str, keys: Any, arguments: Any) -> None:
-        if self.network.fate in ("answered", "lost"):
-            super().post(script, keys, arguments)
+    def post(self, script: str, keys: Any, arguments: Any) -> Posted:
+        """Sent, or so it seems: what became of it shows with the next answer that is awaited."""
+        self.still_there()
+        fate = self.network.fate
+        if fate in ("answered", "lost"):
+            posted = super().post(script, keys, arguments)
+        if fate != "answered":
+            self.is_cut = True
+            if fate == "late":
+                digest = super().ask("SCRIPT", "LOAD", _source(script)).decode()
+                self.network.under_way.append(("EVALSHA", digest, len(keys), *keys, *arguments))
+            if not self.network.hides:
+                raise Cut("broken while it was sent")
+            posted = Posted(script, keys, arguments)
+        return posted
+
+    def fetch(self, posted: Posted) -> Any:
+        """As it was when it was sent; or what came of it is lost only now."""
+        self.still_there()
+        answer = super().fetch(posted)
         if self.network.fate != "answered":
-            raise Cut("broken while it was sent")
+            raise Cut("no answer")
+        return answer
+
+    def still_there(self) -> None:
+        if self.is_cut:
+            raise Cut("broken before")
 
 
 class Protocol(RuleBasedStateMachine):
@@ -78,6 +103,7 @@ class Protocol(RuleBasedStateMachine):
         self.workers = [self.new_worker() for _ in WORKERS]
         self.held: dict[int, list[Message]] = {n: [] for n in WORKERS}
         self.said: Counter[bytes] = Counter()
+        self.unreported: dict[int, list[Settlement]] = {n: [] for n in WORKERS}
 
     def new_worker(self) -> RedisBroker:
         opened = RedisBroker(self.server.url, self.names, BrokerOptions(3600.0, reaps=True))
@@ -121,38 +147,65 @@ class Protocol(RuleBasedStateMachine):
             link.ask = ask  # type: ignore[method-assign]
             self.network.fate = "answered"
 
-    @rule(n=worker, share=st.integers(1, 3), fate=fate)
-    def commit(self, n: int, share: int, fate: str) -> None:
+    @rule(n=worker, share=st.integers(1, 3), fate=fate, wait=st.booleans(), hides=st.booleans())
+    def commit(self, n: int, share: int, fate: str, wait: bool, hides: bool) -> None:
         self.come_back(n)
-        some = self.held[n][::share]
+        some = self.idle(n)[::share]
         settlements = [Settlement(m, [Outgoing(self.names.replies, Message(m.body))]) for m in some]
-        with self.ruled(fate):
-            try:
-                committed = self.workers[n].commit(settlements)
-            except BrokerLost:
-                return
+        self.unreported[n] += settlements
+        with self.ruled(fate, hides=hides), suppress(BrokerLost):
+            self.report(n, self.workers[n].commit(settlements, wait=wait))
+            assert not (wait and self.unreported[n])
+
+    def report(self, n: int, committed: Committed) -> None:
         self.said.update(settlement.message.body for settlement in committed.settled)
-        self.held[n] = [m for m in self.held[n] if all(m is not other for other in some)]
+        for settlement in (*committed.settled, *committed.gone):
+            self.unreported[n].remove(settlement)
+            self.held[n] = [m for m in self.held[n] if m is not settlement.message]
+
+    def idle(self, n: int) -> list[Message]:
+        """What is held and not under commit."""
+        under_way = [settlement.message for settlement in self.unreported[n]]
+        return [m for m in self.held[n] if all(m is not other for other in under_way)]
 
     @rule(n=worker, fate=fate)
     def release(self, n: int, fate: str) -> None:
+        """What is under commit is not released, whoever asks for it."""
         self.come_back(n)
+        some = self.idle(n)[:2]
+        under_way = [settlement.message for settlement in self.unreported[n]]
         with self.ruled(fate):
             try:
-                self.workers[n].release(self.held[n][:2])
+                self.workers[n].release([*some, *under_way])
             except BrokerLost:
                 return
-        self.held[n] = self.held[n][2:]
+        self.held[n] = [m for m in self.held[n] if all(m is not other for other in some)]
 
     @rule(n=worker, fate=fate)
     def recover(self, n: int, fate: str) -> None:
         with self.ruled(fate), suppress(BrokerError):
             self.workers[n].connect()
+            self.begin_again(n)
+
+    @rule(n=worker)
+    def look_for_news(self, n: int) -> None:
+        """A wait takes the answers that have come, and the next commit, of nothing, says so."""
+        self.come_back(n)
+        with suppress(BrokerLost):
+            self.workers[n].receive({}, 0.001)
+            self.report(n, self.workers[n].commit((), wait=False))
+            assert not self.unreported[n]
 
     def come_back(self, n: int) -> None:
         """As the loop does before it goes on."""
         if self.workers[n]._caller.is_connected is False:
             self.workers[n].connect()
+            self.begin_again(n)
+
+    def begin_again(self, n: int) -> None:
+        """Whatever has not been reported is committed once more, and said to be ours or somebody else's."""
+        with suppress(BrokerLost):
+            self.report(n, self.workers[n].commit(self.unreported[n].copy()))
 
     @rule(n=worker)
     def die(self, n: int) -> None:
@@ -165,7 +218,7 @@ class Protocol(RuleBasedStateMachine):
         self.workers[n]._lease.end()
         self.workers[n]._disconnect()
         self.workers[n]._waiter.close()
-        self.held[n] = []
+        self.held[n], self.unreported[n] = [], []
 
     @rule(n=worker)
     def presume_dead(self, n: int) -> None:
@@ -220,8 +273,8 @@ class Protocol(RuleBasedStateMachine):
         assert set(self.client.keys()) <= {b"p.replies"}
         self.client.close()
 
-    def ruled(self, fate: str) -> "Ruled":
-        return Ruled(self.network, fate)
+    def ruled(self, fate: str, *, hides: bool = False) -> "Ruled":
+        return Ruled(self.network, fate, hides)
 
     def waiting(self) -> Iterator[bytes]:
         return (decode(item, "").body for item in self.client.lrange(self.names.requests, 0, -1))
@@ -237,14 +290,14 @@ class Protocol(RuleBasedStateMachine):
 class Ruled:
     """The network behaves like this meanwhile."""
 
-    def __init__(self, network: Network, fate: str) -> None:
-        self._network, self._fate = network, fate
+    def __init__(self, network: Network, fate: str, hides: bool) -> None:
+        self._network, self._fate, self._hides = network, fate, hides
 
     def __enter__(self) -> None:
-        self._network.fate = self._fate
+        self._network.fate, self._network.hides = self._fate, self._hides
 
     def __exit__(self, *_: object) -> None:
-        self._network.fate = "answered"
+        self._network.fate, self._network.hides = "answered", False
 
 
 def test_no_interleaving_loses_or_doubles_a_reply(

@@ -25,6 +25,7 @@ LABELS = (
     "after_model",  # a result exists, and is nowhere but in this process
     "after_cache_write",  # remembered, not answered
     "before_commit",  # answered, not sent
+    "under_commit",  # sent, and nobody knows yet what came of it
     "between_confirm_and_acknowledge",  # sent, not acknowledged; on Redis: both, not reported
 )
 
@@ -80,10 +81,12 @@ class MortalBroker:
             self._reaper.pass_by("after_claim")
         return messages
 
-    def commit(self, settlements: Sequence[Settlement]) -> Committed:
+    def commit(self, settlements: Sequence[Settlement], *, wait: bool = True) -> Committed:
         if settlements:
             self._reaper.pass_by("before_commit")
-        committed = self._broker.commit(settlements)
+        committed = self._broker.commit(settlements, wait=wait)
+        if settlements and not wait:
+            self._reaper.pass_by("under_commit")
         if committed.settled and not self._apart:
             self._reaper.pass_by("between_confirm_and_acknowledge")
         return committed
