@@ -122,6 +122,11 @@ def lost(step: Callable[[], Any]) -> str:
     return until(said, 60, "the loss of the connection")
 
 
+def replied(message: Message, queue: str) -> Settlement:
+    """Answered with its own body."""
+    return Settlement(message, [Outgoing(queue, Message(message.body))])
+
+
 def numbered(count: int, start: int = 0) -> list[Message]:
     return [Message(b"%d" % n, correlation_id=str(n)) for n in range(start, start + count)]
 
@@ -187,6 +192,34 @@ def test_commits_cut_short_lose_nothing(opened: Opener, rabbit_server: RabbitSer
         reconnect(broker)
     answer_all()
     assert {int(body) for body in drained(broker, names.replies)} == set(range(count))
+
+
+def test_a_commit_under_way_on_a_lost_connection_is_begun_again(
+    opened: Opener, rabbit_server: RabbitServer, names: Names
+) -> None:
+    """Whatever was not acknowledged comes again, and its late commit is gone; each is reported once."""
+    broker = opened()
+    broker.send(names.requests, numbered(300))
+    batches = [receive(broker, names.requests, 50) for _ in range(6)]
+    settlements = [[replied(m, names.replies) for m in batch] for batch in batches]
+    reports: list[Settlement] = []
+
+    def go_on() -> None:
+        reports.extend(broker.commit(settlements.pop(), wait=False).settled if settlements else ())
+        broker.receive({names.misses: 1}, 0.05)
+
+    everything = [s for batch in settlements for s in batch]
+    with meanwhile(lambda: rabbit_server.ctl("close_all_connections", "a test")):
+        lost(go_on)
+    broker.connect()
+    unreported = [s for s in everything if all(s is not other for other in reports)]
+    committed = broker.commit(unreported)
+    reports += [*committed.settled, *committed.gone]
+    assert sorted(int(s.message.body) for s in reports) == list(range(300))
+    again = receive(broker, names.requests, len(committed.gone))
+    assert {m.body for m in again} <= {s.message.body for s in committed.gone}
+    broker.commit([replied(m, names.replies) for m in again])
+    assert {int(body) for body in drained(broker, names.replies)} == set(range(300))
 
 
 def test_a_killed_node_comes_back_with_everything(
@@ -607,6 +640,124 @@ def test_notes_do_not_pile_up(
         broker.blame(message, position)
     (queue,) = notes_of(rabbit_server, names)
     assert stranger.queue_declare(queue, passive=True).method.message_count == 1
+
+
+# Commits that nobody waits for
+
+
+def test_an_idle_worker_acknowledges(opened: Opener, rabbit_server: RabbitServer, names: Names) -> None:
+    """In its wait for messages: others see at once that these are settled, and it hears of it."""
+    broker = opened()
+    broker.send(names.requests, numbered(50))
+    messages = receive(broker, names.requests, 50)
+    settlements = [replied(m, names.replies) for m in messages]
+    early = broker.commit(settlements, wait=False)
+    begun = time.monotonic()
+    if not early.settled:
+        assert broker.receive({names.misses: 1}, 60) == []
+    assert time.monotonic() - begun < 30
+    assert [*early.settled, *broker.commit((), wait=False).settled] == settlements
+
+    def unacknowledged() -> int:
+        listed = rabbit_server.ctl("list_queues", "name", "messages_unacknowledged", "--silent")
+        return int(dict(line.split() for line in listed.splitlines())[names.requests])
+
+    until(lambda: unacknowledged() == 0, what="the acknowledgement")
+
+
+def test_what_is_under_commit_keeps_its_place_in_the_window(opened: Opener, names: Names) -> None:
+    """The window of the consumer fits while it is there and when it is gone: nothing is given back."""
+    broker = opened()
+    broker.send(names.requests, numbered(2000))
+    consumers, settled = set(), 0
+    while messages := broker.receive({names.requests: 40}, 2):
+        assert {m.deliveries for m in messages} == {1}
+        assert len(messages) <= 40
+        settled += len(broker.commit([replied(m, names.replies) for m in messages], wait=False).settled)
+        assert broker._session is not None
+        consumers.add(broker._session.intake._lanes[names.requests].consumer)
+        if settled >= 1900:
+            break
+    assert len(consumers) == 1
+
+
+def test_replies_too_large_to_send_at_once_go_on_meanwhile(opened: Opener, names: Names) -> None:
+    """What the outbox has no room for follows in the wait; a small commit after it is none the worse."""
+    broker = opened()
+    broker.send(names.requests, numbered(31))
+    messages = receive(broker, names.requests, 31)
+    large = [Settlement(m, [Outgoing(names.replies, Message(m.body + b" " * 1_000_000))]) for m in messages]
+    assert broker.commit(large[:30], wait=False).settled == []
+    until(lambda: not broker.receive({names.misses: 1}, 1) and broker._outbox.has_news, 30, "the confirms")
+    assert broker.commit(large[30:], wait=False).settled == large[:30]
+    assert broker.commit(()).settled == large[30:]
+    assert len(drained(broker, names.replies)) == 31
+
+
+def test_what_a_full_queue_refuses_is_found_in_the_wait(opened: Opener, stranger: Any, names: Names) -> None:
+    """It is tried again, becomes a dead letter, and everything is settled."""
+    full = names.replies_for("full")
+    full_queue(stranger, full)
+    broker = opened(refused_seconds=0.5)
+    broker.send(names.requests, numbered(40))
+    # It begins to refuse a little later than it is full.
+    broker.commit([replied(m, full) for m in receive(broker, names.requests, 20)])
+    messages = receive(broker, names.requests, 20)
+    broker.commit([replied(m, full if n % 2 else names.replies) for n, m in enumerate(messages)], wait=False)
+    until(lambda: not broker.receive({names.misses: 1}, 1) and broker._outbox.has_news, 30, "the end")
+    committed = broker.commit((), wait=False)
+    assert len(committed.settled) == 20
+    assert committed.undeliverable
+    bodies = drained(broker, names.dead) + drained(broker, full) + drained(broker, names.replies)
+    assert sorted(int(body) for body in bodies) == list(range(40))
+
+
+def test_a_blocked_broker_is_noticed_in_the_wait(
+    opened: Opener, alarm: Callable[[bool], None], names: Names
+) -> None:
+    """Messages are received meanwhile; after its time the connection is lost, and nothing is acknowledged."""
+    broker = opened(blocked_seconds=1)
+    broker.send(names.requests, numbered(2))
+    first, second = receive(broker, names.requests, 2)
+    broker.commit([replied(first, names.replies)])
+    alarm(True)
+    broker.commit([replied(second, names.replies)], wait=False)
+    assert "blocked by an alarm" in lost(lambda: broker.receive({names.misses: 1}, 5))
+    alarm(False)
+    reconnect(broker)
+    assert receive(broker, names.requests, 1)[0].body == second.body
+
+
+def test_a_goodbye_waits_a_moment_for_confirms(opened: Opener, names: Names) -> None:
+    """What is under way is settled, and does not come again."""
+    broker, other = opened(), opened()
+    broker.send(names.requests, numbered(100))
+    messages = receive(broker, names.requests, 100)
+    broker.commit([replied(m, names.replies) for m in messages], wait=False)
+    broker.close()
+    assert other.receive({names.requests: 1}, 1) == []
+    assert len(drained(other, names.replies)) == 100
+
+
+def test_notes_are_forgotten_when_nobody_waits(
+    opened: Opener, rabbit_server: RabbitServer, names: Names
+) -> None:
+    """With the acknowledgement, whenever that is."""
+    broker = opened()
+    broker.send(names.requests, numbered(1))
+    (message,) = receive(broker, names.requests, 1)
+    broker.blame(message, 0)
+    assert len(notes_of(rabbit_server, names)) == 1
+    settlement = replied(message, names.replies)
+    settled = list(broker.commit([settlement], wait=False).settled)
+
+    def is_settled() -> bool:
+        broker.receive({names.misses: 1}, 1)
+        settled.extend(broker.commit((), wait=False).settled)
+        return settled == [settlement]
+
+    until(is_settled, what="the end of the commit")
+    assert notes_of(rabbit_server, names) == []
 
 
 # Where it connects to
