@@ -20,11 +20,13 @@ from broker.base import (
     Undeliverable,
 )
 from broker.redis.address import Address
+from broker.redis.arrivals import Arrivals
 from broker.redis.batches import batches, size_of
 from broker.redis.caller import Caller
 from broker.redis.claims import PRIORITIES, Claims, lists_of
 from broker.redis.durability import Durability
 from broker.redis.holdings import Holdings
+from broker.redis.inbox import Inbox
 from broker.redis.lease import Lease
 from broker.redis.link import Link
 from broker.redis.outbox import NOT_MADE, Outbox
@@ -32,7 +34,6 @@ from broker.redis.waiter import Waiter
 from wire.names import Names
 
 _TIMEOUT_SECONDS = 5.0
-_SLICE_SECONDS = 0.5  # between looks at what no peek watches: the lists of kombu's lower priorities
 _REAPED_AT_ONCE = 1000
 _COUNTED_SECONDS = 7 * 86_400
 
@@ -62,10 +63,14 @@ class RedisBroker:
         self._timeout = min(_TIMEOUT_SECONDS, options.lease_seconds / 2)
         self._lease = Lease(self._address, names.leases, options.lease_seconds, turning=options.reaps)
         self._durability = Durability(options.durability, self._timeout)
-        self._waiter = Waiter(self._address)
+        self._waiter = Waiter()
         self._holdings = Holdings()
         self._caller = Caller(names, self._lease, self._shown)
         self._claims = Claims(names, self._holdings, self._caller)
+        self._inbox = Inbox(names, self._caller)
+        self._arrivals = Arrivals(
+            self._address, self._timeout, self._claims, self._inbox, self._caller, self._waiter
+        )
         self._outbox = Outbox(names, self._holdings, self._caller, self._durability, clock)
         self._earlier: list[str] = []
         self._next_reap = 0.0
@@ -98,27 +103,28 @@ class RedisBroker:
     def receive(self, credit: Mapping[str, int], timeout: float) -> list[Message]:
         """See Broker. Of a full queue half the credit is claimed ahead, while its user handles the other."""
         wanted = {queue: most for queue, most in credit.items() if most > 0}
-        messages, surplus = self._claims.take_ahead(wanted)
+        asks_too_much = self._arrivals.asks_more_than(wanted)
+        messages, surplus = self._claims.take_ahead(wanted, again=not asks_too_much)
         with contextlib.suppress(BrokerLost):  # what was taken must not be lost with what is given back
             self.release(surplus)
-        end = time.monotonic() + timeout
-        while not messages:
-            messages = self._claims.take(wanted) if wanted else self._still_there()
-            left = end - time.monotonic()
-            if messages or left <= 0 or self._waiter.wait(wanted, min(left, _SLICE_SECONDS)):
-                break
-        return messages
+            if asks_too_much:
+                self._take_back_claims()
+        return messages or self._arrivals.receive(wanted, timeout)
 
     def commit(self, settlements: Sequence[Settlement]) -> Committed:
         """See Broker."""
         not_taken: list[Outgoing] = []
+        for settlement in settlements:
+            if settlement.outgoing and self._inbox.has(settlement.message):
+                not_taken += self._outbox.deliver([], settlement.outgoing)
         for batch in batches([s for s in settlements if self._holdings.has(s.message)], size_of):
             not_taken += self._outbox.commit(batch)
-        settled = [s for s in settlements if self._holdings.take_settled(s.message)]
+        settled = [s for s in settlements if self._is_settled(s.message)]
         return Committed(settled, not_taken)
 
     def release(self, messages: Sequence[Message]) -> None:
         """See Broker. What a lost connection leaves in flight, the next one gives back."""
+        self._inbox.release([message for message in messages if self._inbox.has(message)])
         ours = [message for message in messages if self._holdings.has(message)]
         self._holdings.drop(ours)  # first: what nobody wants and the books still know would be held for ever
         for batch in batches(ours, lambda _: 1):
@@ -153,7 +159,7 @@ class RedisBroker:
 
     def own(self, queue: str) -> None:
         """See Broker."""
-        self._caller.run("own", [self._names.leases, self._names.owners], [queue])
+        self._inbox.own(queue)
 
     def declare(self, queue: str) -> None:
         """See Broker."""
@@ -186,13 +192,26 @@ class RedisBroker:
                 self._caller.run("leave", [*self._caller.own_keys, self._names.owners], [])
         self._disconnect()
         self._holdings.clear()
+        self._inbox.clear()
         self._waiter.close()
         on_close, self._on_close = self._on_close, lambda: None
         on_close()
 
-    def _still_there(self) -> list[Message]:
+    def _still_there(self) -> None:
         with self._caller.asking():
-            return []
+            pass
+
+    def _is_settled(self, message: Message) -> bool:
+        return self._inbox.settle(message) or self._holdings.take_settled(message)
+
+    def _take_back_claims(self) -> None:
+        """What still waits to claim gets nothing from now on: its id ends, as after a lost connection."""
+        self._arrivals.stop_claims()
+        with self._caller.asking() as link:
+            self._take_new_id()
+            self._join(link)
+            self._earlier.clear()
+            self._caller.begin(link)
 
     def _take_new_id(self) -> None:
         if self._caller.holder:
@@ -212,4 +231,4 @@ class RedisBroker:
     def _disconnect(self) -> None:
         self._caller.end()
         self._claims.forget()
-        self._waiter.hang_up()
+        self._arrivals.forget()

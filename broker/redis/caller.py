@@ -47,7 +47,7 @@ class Caller:
     def run(self, script: str, keys: Sequence[Argument], arguments: Sequence[Argument]) -> Any:
         """The answer of a script that takes the holder first. Raises BrokerLost, also without a lease."""
         with self.asking() as link:
-            return _under_lease(link.run(script, keys, [self.holder, *arguments]))
+            return under_lease(link.run(script, keys, [self.holder, *arguments]))
 
     def post(self, script: str, keys: Sequence[Argument], arguments: Sequence[Argument]) -> None:
         """Begin the same for later. Raises BrokerLost."""
@@ -57,7 +57,7 @@ class Caller:
     def fetch(self) -> Any:
         """The answer to what was posted. Raises BrokerLost."""
         with self.asking() as link:
-            return _under_lease(link.fetch())
+            return under_lease(link.fetch())
 
     @contextlib.contextmanager
     def asking(self) -> Iterator[Link]:
@@ -77,7 +77,8 @@ class Caller:
             raise
 
 
-def _under_lease(answer: Any) -> Any:
+def under_lease(answer: Any) -> Any:
+    """What a script of a holder answered. Raises BrokerLost where it has no lease any more."""
     if answer is None:
         raise BrokerLost(_LEASE_GONE)
     return answer

@@ -7,6 +7,7 @@ was tried again may have run twice.
 import contextlib
 from collections.abc import Sequence
 from functools import cache
+from hashlib import sha1
 from importlib.resources import files
 from typing import Any
 
@@ -24,6 +25,16 @@ def _source(name: str) -> bytes:
     return folder.joinpath("common.lua").read_bytes() + folder.joinpath(f"{name}.lua").read_bytes()
 
 
+@cache
+def _digest(name: str) -> str:
+    return sha1(_source(name), usedforsecurity=False).hexdigest()
+
+
+def script_call(script: str, keys: Sequence[Argument], arguments: Sequence[Argument]) -> Sequence[Argument]:
+    """The command that runs one of our scripts, on a server that has run it before."""
+    return ("EVALSHA", _digest(script), len(keys), *keys, *arguments)
+
+
 class Link:
     """A connection that is made when it is first used, and not made again after an error: its owner decides.
 
@@ -33,7 +44,7 @@ class Link:
     def __init__(self, address: Address, timeout: float) -> None:
         self._address, self._timeout = address, timeout
         self._connection: ConnectionInterface | None = None
-        self._digests: dict[str, str] = {}
+        self._loaded: set[str] = set()
         self._is_posted = False
         self._posted_answer: Any = None
 
@@ -51,7 +62,7 @@ class Link:
     def post(self, script: str, keys: Sequence[Argument], arguments: Sequence[Argument]) -> None:
         """Have a script run while we do something else; one at a time, and only one that has run before."""
         connection = self._open()
-        connection.send_command("EVALSHA", self._digests[script], len(keys), *keys, *arguments)
+        connection.send_command(*script_call(script, keys, arguments))
         self._is_posted = True
 
     def fetch(self) -> Any:
@@ -65,14 +76,14 @@ class Link:
     def _await_posted(self, connection: ConnectionInterface) -> None:
         if self._is_posted:
             self._is_posted = False
-            self._posted_answer = _read(connection)
+            self._posted_answer = read_one(connection)
 
     def ask_all(self, commands: Sequence[Sequence[Argument]]) -> list[Any]:
         """The answers to several commands in one round trip. An error is raised after all are read."""
         connection = self._open()
         connection.send_packed_command(connection.pack_commands(commands))
         self._await_posted(connection)
-        answers = [_read(connection) for _ in commands]
+        answers = [read_one(connection) for _ in commands]
         for answer in answers:
             if isinstance(answer, RedisError):
                 raise answer
@@ -80,11 +91,13 @@ class Link:
 
     def run(self, script: str, keys: Sequence[Argument], arguments: Sequence[Argument]) -> Any:
         """The answer of one of our scripts, which the server may have forgotten."""
-        if script in self._digests:
+        call = script_call(script, keys, arguments)
+        if script in self._loaded:
             with contextlib.suppress(NoScriptError):  # then it has not run
-                return self.ask("EVALSHA", self._digests[script], len(keys), *keys, *arguments)
-        self._digests[script] = self.ask("SCRIPT", "LOAD", _source(script)).decode()
-        return self.ask("EVALSHA", self._digests[script], len(keys), *keys, *arguments)
+                return self.ask(*call)
+        self.ask("SCRIPT", "LOAD", _source(script))
+        self._loaded.add(script)
+        return self.ask(*call)
 
     def close(self) -> None:
         """Hang up. Never raises."""
@@ -101,7 +114,8 @@ class Link:
         return self._connection
 
 
-def _read(connection: ConnectionInterface) -> Any:
+def read_one(connection: ConnectionInterface) -> Any:
+    """The next answer; an error that the server sent is one, too. Raises RedisError, OSError."""
     try:
         return connection.read_response(disconnect_on_error=False)
     except RedisError as error:

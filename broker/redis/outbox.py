@@ -33,9 +33,12 @@ class Outbox:
     def commit(self, settlements: Sequence[Settlement]) -> list[Outgoing]:
         """Settle one batch. What no queue took went to the dead letters instead. Raises BrokerLost."""
         messages = [settlement.message for settlement in settlements]
-        outgoing = [out for settlement in settlements for out in settlement.outgoing]
-        not_taken: list[Outgoing] = []
         self._holdings.doubt(messages)
+        return self.deliver(messages, [out for settlement in settlements for out in settlement.outgoing])
+
+    def deliver(self, messages: Sequence[Message], outgoing: Sequence[Outgoing]) -> list[Outgoing]:
+        """Acknowledge, and send to wherever something can be sent. Raises BrokerLost."""
+        not_taken: list[Outgoing] = []
         while closed := self.push(messages, by_queue(outgoing)):
             not_taken += [out for out in outgoing if out.queue in closed]
             outgoing = [self._redirected(out) if out.queue in closed else out for out in outgoing]
