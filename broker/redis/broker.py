@@ -105,10 +105,9 @@ class RedisBroker:
         wanted = {queue: most for queue, most in credit.items() if most > 0}
         asks_too_much = self._arrivals.asks_more_than(wanted)
         messages, surplus = self._claims.take_ahead(wanted, again=not asks_too_much)
-        with contextlib.suppress(BrokerLost):  # what was taken must not be lost with what is given back
-            self.release(surplus)
-            if asks_too_much:
-                self._take_back_claims()
+        if surplus or asks_too_much:
+            with contextlib.suppress(BrokerLost):  # what was taken must not be lost with what is given back
+                self._give_back(surplus, claims=asks_too_much)
         return messages or self._arrivals.receive(wanted, timeout)
 
     def commit(self, settlements: Sequence[Settlement]) -> Committed:
@@ -204,8 +203,11 @@ class RedisBroker:
     def _is_settled(self, message: Message) -> bool:
         return self._inbox.settle(message) or self._holdings.take_settled(message)
 
-    def _take_back_claims(self) -> None:
-        """What still waits to claim gets nothing from now on: its id ends, as after a lost connection."""
+    def _give_back(self, surplus: Sequence[Message], *, claims: bool) -> None:
+        """These, and, with `claims`, whatever a claim that waits would take from now on: its id ends."""
+        self.release(surplus)
+        if not claims:
+            return
         self._arrivals.stop_claims()
         with self._caller.asking() as link:
             self._take_new_id()

@@ -1,7 +1,6 @@
 """Asks the server on behalf of one holder, and makes of every trouble one: BrokerLost."""
 
-import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from redis.exceptions import RedisError
@@ -59,22 +58,29 @@ class Caller:
         with self.asking() as link:
             return under_lease(link.fetch())
 
-    @contextlib.contextmanager
-    def asking(self) -> Iterator[Link]:
-        """The link, for a moment; whatever goes wrong on it ends it as BrokerLost."""
-        if self._link is None:
+    def asking(self) -> "Caller":
+        """A context: the link, for a moment; whatever goes wrong on it ends it as BrokerLost."""
+        return self
+
+    def __enter__(self) -> Link:
+        # Entered ten times for a message: a generator and the two objects around it would cost more than
+        # all that they guard.
+        link = self._link
+        if link is None:
             raise BrokerLost(f"not connected to {self._shown}")
-        try:
-            with self._lease.at_work():
-                if self._lease.is_lost:
-                    raise BrokerLost(_LEASE_GONE)
-                yield self._link
-        except (RedisError, OSError) as error:
+        if self._lease.is_lost:
+            self.end()
+            raise BrokerLost(_LEASE_GONE)
+        self._lease.enter()
+        return link
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        self._lease.leave()
+        if isinstance(error, BrokerLost):
+            self.end()
+        elif isinstance(error, RedisError | OSError):
             self.end()
             raise BrokerLost(f"lost {self._shown}: {str(error) or type(error).__name__}") from error
-        except BrokerLost:
-            self.end()
-            raise
 
 
 def under_lease(answer: Any) -> Any:

@@ -11,6 +11,7 @@ from hashlib import sha1
 from importlib.resources import files
 from typing import Any
 
+from hiredis import pack_command
 from redis.connection import ConnectionInterface
 from redis.exceptions import NoScriptError, RedisError
 
@@ -28,6 +29,11 @@ def _source(name: str) -> bytes:
 @cache
 def _digest(name: str) -> str:
     return sha1(_source(name), usedforsecurity=False).hexdigest()
+
+
+def pack(*commands: Sequence[Argument]) -> list[bytes]:
+    """The commands as they travel, in one piece. redis-py's own way there takes three times as long."""
+    return [b"".join([pack_command(tuple(command)) for command in commands])]  # type: ignore[arg-type]
 
 
 def script_call(script: str, keys: Sequence[Argument], arguments: Sequence[Argument]) -> Sequence[Argument]:
@@ -55,14 +61,14 @@ class Link:
     def ask(self, *command: Argument) -> Any:
         """The server's answer to one command."""
         connection = self._open()
-        connection.send_command(*command)
+        connection.send_packed_command(pack(command))
         self._await_posted(connection)
         return connection.read_response()
 
     def post(self, script: str, keys: Sequence[Argument], arguments: Sequence[Argument]) -> None:
         """Have a script run while we do something else; one at a time, and only one that has run before."""
         connection = self._open()
-        connection.send_command(*script_call(script, keys, arguments))
+        connection.send_packed_command(pack(script_call(script, keys, arguments)))
         self._is_posted = True
 
     def fetch(self) -> Any:
@@ -81,7 +87,7 @@ class Link:
     def ask_all(self, commands: Sequence[Sequence[Argument]]) -> list[Any]:
         """The answers to several commands in one round trip. An error is raised after all are read."""
         connection = self._open()
-        connection.send_packed_command(connection.pack_commands(commands))
+        connection.send_packed_command(pack(*commands))
         self._await_posted(connection)
         answers = [read_one(connection) for _ in commands]
         for answer in answers:

@@ -12,7 +12,7 @@ from redis.exceptions import RedisError
 
 from broker.base import Message
 from broker.redis.address import Address
-from broker.redis.link import Argument, read_one
+from broker.redis.link import Argument, pack, read_one
 
 SLICE_SECONDS = 0.5  # how long a question blocks: lists that it does not watch are looked at when it ends
 
@@ -62,7 +62,7 @@ class Wait:
         """Ask, on an open connection. Raises RedisError, OSError: it may have been asked or not."""
         assert self._connection is not None
         self.question = question
-        self._connection.send_packed_command(self._connection.pack_commands(question.commands))
+        self._connection.send_packed_command(pack(*question.commands))
 
     def answers(self) -> list[Any]:
         """The answer to each command, errors among them. Raises RedisError, OSError: taken or not."""
