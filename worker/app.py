@@ -5,9 +5,9 @@ import importlib.metadata
 import json
 import signal
 import time
-from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import redis
@@ -20,7 +20,8 @@ from wire.message import Limits
 from wire.names import Names
 from worker.audit import audit, same_server
 from worker.breaker import Breaker
-from worker.cache import RedisCache, redis_client
+from worker.cache import RedisCache
+from worker.cache_link import CacheLink, redis_client
 from worker.calls import Callee, Calls
 from worker.catalog import Cacheable, Catalog, Model, field_equals, predicate
 from worker.consistency import check_at_start
@@ -176,27 +177,20 @@ def cache_address(settings: Settings, stack: ExitStack) -> str:
 
 def _open_cache(settings: Settings, watch: Watch, log: Log, stack: ExitStack) -> RedisCache:
     url, deadline = cache_address(settings, stack), settings.cache_deadline_seconds
-
-    def connect() -> "redis.Redis":
-        return redis_client(url, deadline)
-
     breaker = Breaker(
         settings.cache_breaker_failures, settings.cache_breaker_seconds, time.monotonic, watch.cache_changed
     )
-    cache = RedisCache(connect, breaker, watch, deadline_seconds=deadline)
+    cache = RedisCache(partial(CacheLink, url), breaker, watch, deadline_seconds=deadline)
     stack.callback(cache.close)
-    _say_audit(settings, connect, log)
+    _say_audit(settings, redis_client(url, deadline), log)
     return cache
 
 
-def _say_audit(settings: Settings, connect: Callable[[], "redis.Redis"], log: Log) -> None:
+def _say_audit(settings: Settings, client: "redis.Redis", log: Log) -> None:
     shown = mask(settings.cache_url)
     try:
-        client = connect()
-        try:
+        with client:
             said = audit(client, carries_queue=same_server(settings.cache_url, settings.broker_url))
-        finally:
-            client.close()
     except (redis.RedisError, OSError) as error:
         log.warning("cache down", cache=shown, error=str(error))
         return

@@ -5,15 +5,16 @@ It fails open. A server that refuses, hangs, trickles, is full or evicts costs m
 
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple, Protocol, TypeVar, cast
 
 import redis
 
 from worker.breaker import Breaker
+from worker.cache_link import CacheLink
 from worker.deadline import DeadlineRunner
 
 T = TypeVar("T")
-_READ_BYTES = 1 << 18  # the entries of a batch in one recv, or nearly
 
 
 class CacheDown(Exception):
@@ -58,13 +59,13 @@ class Observer(Protocol):
 class RedisCache:
     """A Cache on one Redis or Valkey server.
 
-    `connect` makes a client with retries off: redis-py's own run a command again that may have been run.
-    After any failure the client is thrown away, so that no late answer meets a later question.
+    `connect` makes a link that is given up at a moment of the monotonic clock. After any failure the link is
+    thrown away, so that no late answer meets a later question.
     """
 
     def __init__(
         self,
-        connect: Callable[[], "redis.Redis"],
+        connect: Callable[[float], CacheLink],
         breaker: Breaker,
         observer: Observer,
         *,
@@ -73,7 +74,7 @@ class RedisCache:
         self._connect, self._breaker, self._observer = connect, breaker, observer
         self._seconds = deadline_seconds
         self._runner = DeadlineRunner()
-        self._client: redis.Redis | None = None
+        self._link: CacheLink | None = None
 
     @property
     def is_down(self) -> bool:
@@ -82,13 +83,13 @@ class RedisCache:
 
     def read(self, names: Sequence[str]) -> list[bytes | None]:
         """See Cache."""
-        return self._guarded("lookup", lambda client: _read(client, names)) if names else []
+        return self._guarded("lookup", partial(_read, names)) if names else []
 
     def write(self, writes: Sequence[Write]) -> int:
         """See Cache."""
         if not writes:
             return 0
-        answers = self._guarded("write", lambda client: _write(client, writes))
+        answers = self._guarded("write", partial(_write, writes))
         refused = 0
         for write, answer in zip(writes, answers, strict=True):
             if isinstance(answer, Exception):
@@ -101,57 +102,42 @@ class RedisCache:
     def close(self) -> None:
         """Give up the connection."""
         self._runner.close()
-        self._forget()
+        link, self._link = self._link, None
+        if link is not None:
+            link.close()
 
-    def _guarded(self, operation: str, command: Callable[["redis.Redis"], T]) -> T:
+    def _guarded(self, operation: str, ask: Callable[[CacheLink, float], T]) -> T:
         if not self._breaker.allows():
             raise CacheDown("not asked: it did not answer a moment ago")
         begun = time.monotonic()
-        client, self._client = self._client, None
+        link, self._link = self._link, None
         try:
-            client, answer = self._runner.run(lambda: self._ask(client, command), self._seconds)
+            link = link or self._connected(begun + self._seconds)
+            answer = ask(link, begun + self._seconds)
         except (redis.RedisError, OSError) as error:
+            if link is not None:
+                link.close()
             self._breaker.failed()
             self._observer.cache_error(operation)
             raise CacheDown(str(error) or type(error).__name__) from error
-        self._client = client
+        self._link = link
         self._breaker.succeeded()
         self._observer.cache_operation(operation, time.monotonic() - begun)
         return answer
 
-    def _ask(
-        self, client: "redis.Redis | None", command: Callable[["redis.Redis"], T]
-    ) -> tuple["redis.Redis", T]:
-        client = client or self._connect()
-        try:
-            return client, command(client)
-        except BaseException:
-            client.close()
-            raise
-
-    def _forget(self) -> None:
-        client, self._client = self._client, None
-        if client is not None:
-            client.close()
+    def _connected(self, ends_at: float) -> CacheLink:
+        """On a thread: a name look-up cannot be given a deadline, so it is left behind."""
+        return self._runner.run(lambda: self._connect(ends_at), self._seconds)
 
 
-def _read(client: "redis.Redis", names: Sequence[str]) -> list[bytes | None]:
-    return cast("list[bytes | None]", client.mget(names))
+def _read(names: Sequence[str], link: CacheLink, ends_at: float) -> list[bytes | None]:
+    (values,) = link.ask([("MGET", *names)], ends_at)
+    if isinstance(values, redis.RedisError):
+        raise values
+    return cast("list[bytes | None]", values)
 
 
-def _write(client: "redis.Redis", writes: Sequence[Write]) -> list[object]:
-    pipeline = client.pipeline(transaction=False)
-    for write in writes:
-        pipeline.set(write.name, write.value, px=max(1, round(write.seconds * 1000)))
-    return list(pipeline.execute(raise_on_error=False))
-
-
-def redis_client(url: str, deadline_seconds: float) -> "redis.Redis":
-    """A client that asks once and waits no longer than `deadline_seconds` for any part of the answer."""
-    return redis.Redis.from_url(
-        url,
-        retry=None,
-        socket_timeout=deadline_seconds,
-        socket_connect_timeout=deadline_seconds,
-        socket_read_size=_READ_BYTES,
+def _write(writes: Sequence[Write], link: CacheLink, ends_at: float) -> list[object]:
+    return link.ask(
+        [("SET", w.name, w.value, "PX", max(1, round(w.seconds * 1000))) for w in writes], ends_at
     )

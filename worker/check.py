@@ -11,7 +11,7 @@ from broker.urls import mask
 from wire.names import Names
 from worker.app import cache_address
 from worker.audit import audit, same_server
-from worker.cache import redis_client
+from worker.cache_link import redis_client
 from worker.console import FAILED, OK, UNREACHABLE, connected
 from worker.letters import Letters
 from worker.probe import Line, probe_model

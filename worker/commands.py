@@ -16,7 +16,7 @@ from wire.key import Selection, canonical
 from wire.names import Names
 from wire.values import refuse_large_integers
 from worker.app import cache_address
-from worker.cache import redis_client
+from worker.cache_link import redis_client
 from worker.catalog import Model
 from worker.console import FAILED, OK, UsageError, agreed, connected, print_json, unreachable
 from worker.show import as_rows, as_text

@@ -1,8 +1,4 @@
-"""A hard deadline for a call that has none of its own.
-
-A socket timeout counts from one recv to the next, so a server that trickles keeps a command alive for ever,
-and a name look-up has no timeout at all. So the call runs on a thread of its own and is left behind there.
-"""
+"""A hard deadline for a call that has none of its own, as a name look-up: it is left behind on a thread."""
 
 import threading
 from collections.abc import Callable

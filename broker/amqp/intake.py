@@ -27,6 +27,7 @@ class _Lane:
     older: int = 0
     parting: int = 0
     ready: deque[tuple[int, Message]] = field(default_factory=deque)
+    is_known: bool = False  # consumed from before, with whatever window
 
     @property
     def held(self) -> int:
@@ -50,7 +51,7 @@ class Intake:
         self._numbers = count(1)
 
     def want(self, credit: Mapping[str, int]) -> bool:
-        """Consume from the queues named, each as far as its credit goes; whether a consumer is new."""
+        """Consume from the queues named, each as far as its credit goes; whether one of them is new to us."""
         for lane in self._lanes.values():
             if lane.queue not in credit and (lane.consumer or lane.ready):
                 self._cancel(lane, keep=0)
@@ -155,16 +156,17 @@ class Intake:
         is_too_narrow = 2 * (lane.reach - lane.held) < credit
         if is_too_wide or is_too_narrow:
             self._cancel(lane, keep=credit)
-        return lane.consumer is None and self._consume(lane, credit - len(lane.ready))
+        is_new = lane.consumer is None and not lane.is_known
+        if lane.consumer is None and credit > len(lane.ready):
+            self._consume(lane, credit - len(lane.ready))
+        return is_new
 
-    def _consume(self, lane: _Lane, window: int) -> bool:
-        if window <= 0:
-            return False
+    def _consume(self, lane: _Lane, window: int) -> None:
         lane.consumer, lane.window = f"{lane.queue}-{next(self._numbers)}", window
         self._consumed[lane.consumer] = lane
         self._channel.basic_qos(0, window, False)
         self._channel.basic_consume(lane.queue, lane.consumer)
-        return True
+        lane.is_known = True
 
     def _cancel(self, lane: _Lane, keep: int) -> None:
         """End the consumer, if there is one; the newest of what it fetched ahead goes back but for `keep`."""

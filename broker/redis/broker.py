@@ -19,11 +19,13 @@ from broker.base import (
     Undeliverable,
 )
 from broker.redis.address import Address
+from broker.redis.arrivals import Arrivals
 from broker.redis.batches import batches, size_of
 from broker.redis.caller import Caller
 from broker.redis.claims import PRIORITIES, Claims, lists_of
 from broker.redis.durability import Durability
 from broker.redis.holdings import Holdings
+from broker.redis.inbox import Inbox
 from broker.redis.lease import Lease
 from broker.redis.link import Link
 from broker.redis.outbox import NOT_MADE, Outbox
@@ -31,7 +33,6 @@ from broker.redis.waiter import Waiter
 from wire.names import Names
 
 _TIMEOUT_SECONDS = 5.0
-_SLICE_SECONDS = 0.5  # between looks at what no peek watches: the lists of kombu's lower priorities
 _REAPED_AT_ONCE = 1000
 _COUNTED_SECONDS = 7 * 86_400
 
@@ -61,11 +62,21 @@ class RedisBroker:
         self._timeout = min(_TIMEOUT_SECONDS, options.lease_seconds / 2)
         self._lease = Lease(self._address, names.leases, options.lease_seconds, turning=options.reaps)
         self._durability = Durability(options.durability, self._timeout)
-        self._waiter = Waiter(self._address)
+        self._waiter = Waiter()
         self._holdings = Holdings()
         self._caller = Caller(names, self._lease, self._shown)
         self._claims = Claims(names, self._holdings, self._caller)
+        self._inbox = Inbox(names, self._caller)
         self._outbox = Outbox(names, self._holdings, self._caller, self._durability, clock)
+        self._arrivals = Arrivals(
+            self._address,
+            self._timeout,
+            self._claims,
+            self._inbox,
+            self._caller,
+            self._waiter,
+            self._outbox.finish,
+        )
         self._earlier: list[str] = []
         self._next_reap = 0.0
 
@@ -98,33 +109,33 @@ class RedisBroker:
     def receive(self, credit: Mapping[str, int], timeout: float) -> list[Message]:
         """See Broker. Of a full queue half the credit is claimed ahead, while its user handles the other."""
         wanted = {queue: most for queue, most in credit.items() if most > 0}
-        messages, surplus = self._claims.take_ahead(wanted)
-        with contextlib.suppress(BrokerLost):  # what was taken must not be lost with what is given back
-            self.release(surplus)
-        end = time.monotonic() + timeout
-        while not messages:
-            messages = self._claims.take(wanted) if wanted else self._still_there()
-            left = end - time.monotonic()
-            if messages or left <= 0 or self._outbox.finish():
-                break
-            if self._waiter.wait(wanted, min(left, _SLICE_SECONDS)):
-                break
-        return messages
+        asks_too_much = self._arrivals.asks_more_than(wanted)
+        messages, surplus = self._claims.take_ahead(wanted, again=not asks_too_much)
+        if surplus or asks_too_much:
+            with contextlib.suppress(BrokerLost):  # what was taken must not be lost with what is given back
+                self._give_back(surplus, claims=asks_too_much)
+        return messages or self._arrivals.receive(wanted, timeout)
 
     def commit(self, settlements: Sequence[Settlement], *, wait: bool = True) -> Committed:
         """See Broker. The server works on it while its user handles the messages that were claimed ahead."""
         self._still_there()
-        ours = self._outbox.to_do(settlements)
+        popped = [settlement for settlement in settlements if self._inbox.has(settlement.message)]
+        claimed = [s for s in settlements if not self._inbox.has(s.message)] if popped else settlements
+        ours = self._outbox.to_do(claimed)
         if ours or self._outbox.is_answered:
             self._outbox.finish()
         for batch in batches(ours, size_of):
             self._outbox.begin(batch)
-        if wait or self._durability.asks:
+        if any(settlement.outgoing for settlement in popped):
+            self._outbox.begin_sending([out for settlement in popped for out in settlement.outgoing])
+        if wait or popped or self._durability.asks:
             self._outbox.finish()
-        return self._outbox.report()
+        self._inbox.settle([settlement.message for settlement in popped])
+        return self._outbox.report(popped)
 
     def release(self, messages: Sequence[Message]) -> None:
         """See Broker. What a lost connection leaves in flight, the next one gives back."""
+        self._inbox.release([message for message in messages if self._inbox.has(message)])
         ours = [message for message in messages if self._holdings.has(message)]
         self._holdings.drop(ours)  # first: what nobody wants and the books still know would be held for ever
         for batch in batches(ours, lambda _: 1):
@@ -159,7 +170,7 @@ class RedisBroker:
 
     def own(self, queue: str) -> None:
         """See Broker."""
-        self._caller.run("own", [self._names.leases, self._names.owners], [queue])
+        self._inbox.own(queue)
 
     def declare(self, queue: str) -> None:
         """See Broker."""
@@ -192,13 +203,27 @@ class RedisBroker:
                 self._caller.run("leave", [*self._caller.own_keys, self._names.owners], [])
         self._disconnect()
         self._holdings.clear()
+        self._inbox.clear()
         self._waiter.close()
         on_close, self._on_close = self._on_close, lambda: None
         on_close()
 
-    def _still_there(self) -> list[Message]:
+    def _still_there(self) -> None:
         with self._caller.asking():
-            return []
+            pass
+
+    def _give_back(self, surplus: Sequence[Message], *, claims: bool) -> None:
+        """These, and, with `claims`, whatever a claim that waits would take from now on: its id ends."""
+        self.release(surplus)
+        if not claims:
+            return
+        self._arrivals.stop_claims()
+        self._outbox.finish()
+        with self._caller.asking() as link:
+            self._take_new_id()
+            self._join(link)
+            self._earlier.clear()
+            self._caller.begin(link)
 
     def _take_new_id(self) -> None:
         if self._caller.holder:
@@ -219,4 +244,4 @@ class RedisBroker:
         self._caller.end()
         self._claims.forget()
         self._outbox.forget()
-        self._waiter.hang_up()
+        self._arrivals.forget()

@@ -1,7 +1,6 @@
 """Asks the server on behalf of one holder, and makes of every trouble one: BrokerLost."""
 
-import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from redis.exceptions import RedisError
@@ -47,7 +46,7 @@ class Caller:
     def run(self, script: str, keys: Sequence[Argument], arguments: Sequence[Argument]) -> Any:
         """The answer of a script that takes the holder first. Raises BrokerLost, also without a lease."""
         with self.asking() as link:
-            return _under_lease(link.run(script, keys, [self.holder, *arguments]))
+            return under_lease(link.run(script, keys, [self.holder, *arguments]))
 
     def post(self, script: str, keys: Sequence[Argument], arguments: Sequence[Argument]) -> Posted:
         """Begin the same for later. Raises BrokerLost."""
@@ -57,27 +56,35 @@ class Caller:
     def fetch(self, posted: Posted) -> Any:
         """The answer to what was posted. Raises BrokerLost."""
         with self.asking() as link:
-            return _under_lease(link.fetch(posted))
+            return under_lease(link.fetch(posted))
 
-    @contextlib.contextmanager
-    def asking(self) -> Iterator[Link]:
-        """The link, for a moment; whatever goes wrong on it ends it as BrokerLost."""
-        if self._link is None:
+    def asking(self) -> "Caller":
+        """A context: the link, for a moment; whatever goes wrong on it ends it as BrokerLost."""
+        return self
+
+    def __enter__(self) -> Link:
+        # Entered ten times for a message: a generator and the two objects around it would cost more than
+        # all that they guard.
+        link = self._link
+        if link is None:
             raise BrokerLost(f"not connected to {self._shown}")
-        try:
-            with self._lease.at_work():
-                if self._lease.is_lost:
-                    raise BrokerLost(_LEASE_GONE)
-                yield self._link
-        except (RedisError, OSError) as error:
+        if self._lease.is_lost:
+            self.end()
+            raise BrokerLost(_LEASE_GONE)
+        self._lease.enter()
+        return link
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        self._lease.leave()
+        if isinstance(error, BrokerLost):
+            self.end()
+        elif isinstance(error, RedisError | OSError):
             self.end()
             raise BrokerLost(f"lost {self._shown}: {str(error) or type(error).__name__}") from error
-        except BrokerLost:
-            self.end()
-            raise
 
 
-def _under_lease(answer: Any) -> Any:
+def under_lease(answer: Any) -> Any:
+    """What a script of a holder answered. Raises BrokerLost where it has no lease any more."""
     if answer is None:
         raise BrokerLost(_LEASE_GONE)
     return answer

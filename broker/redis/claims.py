@@ -1,14 +1,17 @@
 """Taking messages from their queues, some of them ahead of time."""
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from redis.exceptions import RedisError
+
 from broker.base import BrokerLost, Message
-from broker.redis.caller import Caller
+from broker.redis.caller import Caller, under_lease
 from broker.redis.envelope import decode
 from broker.redis.holdings import Holdings, token_of
-from broker.redis.link import Posted
+from broker.redis.link import Posted, script_call
+from broker.redis.waiter import SLICE_SECONDS, Question
 from wire.names import Names
 
 PRIORITIES = ("", "\x06\x163", "\x06\x166", "\x06\x169")
@@ -49,7 +52,26 @@ class Claims:
         self._claim_ahead(credit, found)
         return found
 
-    def take_ahead(self, credit: Mapping[str, int]) -> tuple[list[Message], list[Message]]:
+    def question(self, queue: str, most: int) -> Question:
+        """Wait for something to be there, and claim it.
+
+        BLMOVE of a list onto itself blocks while it is empty, takes nothing, and wakes everybody who waits.
+        Rejected: BRPOP, which takes the message before anybody has a record of it; polling.
+        """
+        share = share_of(most)
+        number, lists, arguments = self._asked({queue: share})
+        claim = script_call("claim", self._keys(lists), [self._caller.holder, *arguments])
+
+        def read(answers: Sequence[Any]) -> list[Message]:
+            if isinstance(answers[1], RedisError):
+                raise answers[1]
+            return self._messages(number, lists, under_lease(answers[1]))
+
+        return Question(share, [("BLMOVE", queue, queue, "RIGHT", "RIGHT", SLICE_SECONDS), claim], read)
+
+    def take_ahead(
+        self, credit: Mapping[str, int], *, again: bool = True
+    ) -> tuple[list[Message], list[Message]]:
         """What was claimed ahead: as far as the credit still goes, and the rest. Raises BrokerLost."""
         if self._ahead is None:
             return [], []
@@ -61,7 +83,7 @@ class Claims:
         for message in found:
             left[message.queue] = left.get(message.queue, 0) - 1
             (wanted if left[message.queue] >= 0 else surplus).append(message)
-        if not surplus:
+        if again and not surplus:
             self._claim_ahead(credit, wanted)
         return wanted, surplus
 

@@ -8,10 +8,6 @@
 -- returns nil where the lease is gone; {-1, destinations that take nothing...}, with nothing done;
 --      else {messages removed}
 if not deadline_of(KEYS[1], ARGV[1]) then return false end
-must_be(KEYS[2], 'hash')
-must_be(KEYS[3], 'hash')
-must_be(KEYS[4], 'hash')
-must_be(KEYS[5], 'set')
 
 local at = 2
 local function take_list()
@@ -30,6 +26,7 @@ local function is_made(queue)
 end
 
 local tokens, digests = take_list(), take_list()
+if #digests > 0 then must_be(KEYS[3], 'hash') end
 local outgoing, closed = {}, {}
 for k = 6, #KEYS do
   local must_be_made = ARGV[at] == '1'
@@ -43,7 +40,8 @@ if #closed > 0 then return {-1, unpack(closed)} end
 
 local removed = 0
 for from = 1, #tokens, CHUNK do
-  removed = removed + redis.call('HDEL', KEYS[2], unpack(tokens, from, math.min(from + CHUNK - 1, #tokens)))
+  local to = math.min(from + CHUNK - 1, #tokens)
+  removed = removed + write_first('hash', 'HDEL', KEYS[2], unpack(tokens, from, to))
 end
 if #tokens > 0 and removed == 0 then return {0} end
 for _, token in ipairs(tokens) do

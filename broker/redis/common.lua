@@ -25,6 +25,16 @@ local function must_be(key, kind)
   end
 end
 
+-- The first write needs no check before it: where it is refused, nothing has been done. The error names the key.
+local function write_first(kind, command, key, ...)
+  local answer = redis.pcall(command, key, ...)
+  if type(answer) == 'table' and answer.err then
+    must_be(key, kind)
+    error(answer.err, 0)
+  end
+  return answer
+end
+
 -- A full server refuses a script's first write if it may grow, and none after it. Nothing that holds a lease
 -- may fail for want of memory: it would be taken for dead. So its first write is one that removes nothing.
 local function write_even_when_full(key)

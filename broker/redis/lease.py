@@ -1,9 +1,7 @@
 """The sign of life that keeps what a process holds its own: renewed by a thread while the process works."""
 
-import contextlib
 import threading
 import time
-from collections.abc import Iterator
 
 from redis.exceptions import RedisError
 
@@ -58,14 +56,13 @@ class Lease:
         """
         return time.monotonic() - self._since
 
-    @contextlib.contextmanager
-    def at_work(self) -> Iterator[None]:
-        """The owner has been seen, and is where the server's own time limits bound it."""
+    def enter(self) -> None:
+        """The owner has been seen, and is from now on where the server's own time limits bound it."""
         self._inside = True
-        try:
-            yield
-        finally:
-            self._seen, self._inside = time.monotonic(), False
+
+    def leave(self) -> None:
+        """It is back."""
+        self._seen, self._inside = time.monotonic(), False
 
     def end(self) -> None:
         """Stop the thread."""

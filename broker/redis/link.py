@@ -9,9 +9,11 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from hashlib import sha1
 from importlib.resources import files
 from typing import Any
 
+from hiredis import pack_command
 from redis.connection import ConnectionInterface
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 
@@ -37,6 +39,21 @@ class Posted:
     answer: Any = None
 
 
+@cache
+def _digest(name: str) -> str:
+    return sha1(_source(name), usedforsecurity=False).hexdigest()
+
+
+def pack(*commands: Sequence[Argument]) -> list[bytes]:
+    """The commands as they travel, in one piece. redis-py's own way there takes three times as long."""
+    return [b"".join([pack_command(tuple(command)) for command in commands])]  # type: ignore[arg-type]
+
+
+def script_call(script: str, keys: Sequence[Argument], arguments: Sequence[Argument]) -> Sequence[Argument]:
+    """The command that runs one of our scripts, on a server that has run it before."""
+    return ("EVALSHA", _digest(script), len(keys), *keys, *arguments)
+
+
 class Link:
     """A connection that is made when it is first used, and not made again after an error: its owner decides.
 
@@ -46,7 +63,7 @@ class Link:
     def __init__(self, address: Address, timeout: float) -> None:
         self._address, self._timeout = address, timeout
         self._connection: ConnectionInterface | None = None
-        self._digests: dict[str, str] = {}
+        self._loaded: set[str] = set()
         self._posted: deque[Posted] = deque()  # whose answers are not read yet; they come in this order
 
     def open(self) -> None:
@@ -56,15 +73,16 @@ class Link:
     def ask(self, *command: Argument) -> Any:
         """The server's answer to one command."""
         connection = self._open()
-        connection.send_command(*command)
+        connection.send_packed_command(pack(command))
         while self._posted:
             self._read_posted(connection)
         return connection.read_response()
 
     def post(self, script: str, keys: Sequence[Argument], arguments: Sequence[Argument]) -> Posted:
         """Have one of our scripts run while we do something else."""
-        digest = self._digests.get(script) or self._load(script)
-        self._open().send_command("EVALSHA", digest, len(keys), *keys, *arguments)
+        if script not in self._loaded:
+            self._load(script)
+        self._open().send_packed_command(pack(script_call(script, keys, arguments)))
         self._posted.append(posted := Posted(script, keys, arguments))
         return posted
 
@@ -80,17 +98,17 @@ class Link:
         return posted.answer
 
     def _read_posted(self, connection: ConnectionInterface) -> None:
-        answer = _read(connection)
+        answer = read_one(connection)
         posted = self._posted.popleft()
         posted.answer, posted.is_answered = answer, True
 
     def ask_all(self, commands: Sequence[Sequence[Argument]]) -> list[Any]:
         """The answers to several commands in one round trip. An error is raised after all are read."""
         connection = self._open()
-        connection.send_packed_command(connection.pack_commands(commands))
+        connection.send_packed_command(pack(*commands))
         while self._posted:
             self._read_posted(connection)
-        answers = [_read(connection) for _ in commands]
+        answers = [read_one(connection) for _ in commands]
         for answer in answers:
             if isinstance(answer, ResponseError):
                 raise answer
@@ -98,10 +116,12 @@ class Link:
 
     def run(self, script: str, keys: Sequence[Argument], arguments: Sequence[Argument]) -> Any:
         """The answer of one of our scripts, which the server may have forgotten."""
-        if script in self._digests:
+        call = script_call(script, keys, arguments)
+        if script in self._loaded:
             with contextlib.suppress(NoScriptError):  # then it has not run
-                return self.ask("EVALSHA", self._digests[script], len(keys), *keys, *arguments)
-        return self.ask("EVALSHA", self._load(script), len(keys), *keys, *arguments)
+                return self.ask(*call)
+        self._load(script)
+        return self.ask(*call)
 
     def close(self) -> None:
         """Hang up. Never raises."""
@@ -111,9 +131,9 @@ class Link:
             with contextlib.suppress(RedisError, OSError):
                 connection.disconnect()
 
-    def _load(self, script: str) -> str:
-        self._digests[script] = self.ask("SCRIPT", "LOAD", _source(script)).decode()
-        return self._digests[script]
+    def _load(self, script: str) -> None:
+        self.ask("SCRIPT", "LOAD", _source(script))
+        self._loaded.add(script)
 
     def _open(self) -> ConnectionInterface:
         if self._connection is None:
@@ -123,7 +143,8 @@ class Link:
         return self._connection
 
 
-def _read(connection: ConnectionInterface) -> Any:
+def read_one(connection: ConnectionInterface) -> Any:
+    """The next answer; an error that the server sent is one, too. Raises RedisError, OSError."""
     # Only what the server said is an answer: after a time-out the next one to be read would be another's.
     try:
         return connection.read_response()

@@ -73,6 +73,10 @@ class Outbox:
         posted = self._post(messages, by_queue(outgoing))
         self._under_way.append(_Step(settlements, messages, outgoing, posted))
 
+    def begin_sending(self, outgoing: Sequence[Outgoing]) -> None:
+        """Have the server take these because of nothing. Raises BrokerLost."""
+        self._under_way.append(_Step((), (), outgoing, self._post((), by_queue(outgoing))))
+
     @property
     def is_answered(self) -> bool:
         """Whether the end of what is under way can be known without waiting."""
@@ -90,15 +94,14 @@ class Outbox:
         self._confirm()
         return True
 
-    def report(self) -> Committed:
-        """What has become known, each once."""
+    def report(self, others: Sequence[Settlement] = ()) -> Committed:
+        """What has become known, each once; `others` are settled besides."""
         once = {settlement.message.token: settlement for settlement in self._answered}.values()
-        settled = [settlement for settlement in once if self._holdings.take_settled(settlement.message)]
+        settled = [s for s in once if self._holdings.take_settled(s.message)]
         not_taken, self._answered, self._not_taken = self._not_taken, [], []
-        if len(settled) == len(once):
-            return Committed(settled, not_taken)
         known = {settlement.message.token for settlement in settled}
-        return Committed(settled, not_taken, [s for s in once if s.message.token not in known])
+        gone = [s for s in once if s.message.token not in known]
+        return Committed([*others, *settled], not_taken, gone)
 
     def forget(self) -> None:
         """The connection is another: what the server made of the last commit shows in what is in flight."""

@@ -1,113 +1,126 @@
 """The wait for queues that are empty."""
 
 import contextlib
-import selectors
+import select
 import socket
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from redis.connection import ConnectionInterface
 from redis.exceptions import RedisError
 
+from broker.base import Message
 from broker.redis.address import Address
+from broker.redis.link import Argument, pack, read_one
+
+SLICE_SECONDS = 0.5  # how long a question blocks: lists that it does not watch are looked at when it ends
 
 
-class Peek:
-    """Waits for a list to have something in it, without taking it.
+class Question(NamedTuple):
+    """What is asked of a queue that may be empty: one command that blocks, and one that takes.
 
-    BLMOVE of a list's last item onto its own end blocks while the list is empty, changes nothing, and wakes
-    everybody who waits. Rejected: BRPOP, which takes the message before anybody has a record of it; polling.
-    One that fails rests: a full server, or one that forbids BLMOVE, refuses it at once and every time.
+    Both are sent at once. The server runs the second in the moment in which the first ends, so that what
+    comes is taken, and on its way, without another round trip. `read` makes messages of both answers; `most`
+    is how many they can be.
     """
 
-    _SECONDS = 5
+    most: int
+    commands: Sequence[Sequence[Argument]]
+    read: Callable[[Sequence[Any]], list[Message]]
+
+
+class Wait:
+    """A connection that questions of one queue block on, one at a time.
+
+    Where blocking is refused (by a full server, or for want of rights) it is refused every time: it rests.
+    """
+
     _REST_SECONDS = 2.0
 
-    def __init__(self, address: Address, queue: str) -> None:
-        self._address, self._queue = address, queue
+    def __init__(self, address: Address, timeout: float) -> None:
+        self._address, self._timeout = address, SLICE_SECONDS + timeout
         self._connection: ConnectionInterface | None = None
-        self._armed = False
         self._rests_until = 0.0
+        self.question: Question | None = None
 
-    @property
-    def rests(self) -> bool:
-        """Whether it failed a moment ago."""
-        return time.monotonic() < self._rests_until
-
-    def fail(self) -> None:
-        """Hang up, and rest."""
-        self.close()
-        self._rests_until = time.monotonic() + self._REST_SECONDS
-
-    def arm(self) -> int:
-        """The descriptor that becomes readable when there is something. Raises RedisError, OSError."""
+    def opened(self) -> bool:
+        """Whether it can be asked: it is or could be connected, and does not rest."""
+        if time.monotonic() < self._rests_until:
+            return False
         if self._connection is None:
-            connection = self._address.connection(self._SECONDS + 5)
-            connection.connect()
+            connection = self._address.connection(self._timeout)
+            try:
+                connection.connect()
+            except (RedisError, OSError):
+                self._rest()
+                return False
             self._connection = connection
-        if not self._armed:
-            self._connection.send_command("BLMOVE", self._queue, self._queue, "RIGHT", "RIGHT", self._SECONDS)
-            self._armed = True
-        # redis-py has no public way to select on a connection.
-        return int(self._connection._sock.fileno())  # type: ignore[attr-defined]
+        return True
 
-    def read(self) -> None:
-        """Take the answer off the line. Raises RedisError, OSError."""
-        self._armed = False
-        if self._connection is not None:
-            self._connection.read_response()
+    def ask(self, question: Question) -> None:
+        """Ask, on an open connection. Raises RedisError, OSError: it may have been asked or not."""
+        assert self._connection is not None
+        self.question = question
+        self._connection.send_packed_command(pack(*question.commands))
+
+    def answers(self) -> list[Any]:
+        """The answer to each command, errors among them. Raises RedisError, OSError: taken or not."""
+        assert self._connection is not None
+        assert self.question is not None
+        answers = [read_one(self._connection) for _ in self.question.commands]
+        self.question = None
+        if isinstance(answers[0], RedisError):
+            self._rest()
+        return answers
+
+    def has_answer(self) -> bool:
+        """Whether there is one by now."""
+        poll = select.poll()
+        poll.register(self, select.POLLIN)
+        return bool(poll.poll(0))
+
+    def fileno(self) -> int:
+        """What becomes readable when there is an answer."""
+        # redis-py has no public way to select on a connection.
+        return int(self._connection._sock.fileno())  # type: ignore[union-attr]
 
     def close(self) -> None:
         """Stop waiting. Never raises."""
-        connection, self._connection, self._armed = self._connection, None, False
+        connection, self._connection, self.question = self._connection, None, None
         if connection is not None:
             with contextlib.suppress(RedisError, OSError):
                 connection.disconnect()
 
+    def _rest(self) -> None:
+        self._rests_until = time.monotonic() + self._REST_SECONDS
+
 
 class Waiter:
-    """Waits for any of several queues, or for a wake.
+    """Waits for an answer to any of several questions, or for a wake."""
 
-    A peek that fails is only a lost hint: who lost its server hears of it when it claims.
-    """
-
-    def __init__(self, address: Address) -> None:
-        self._address = address
-        self._peeks: dict[str, Peek] = {}
+    def __init__(self) -> None:
         self._woken, self._wake = socket.socketpair()
         for end in (self._woken, self._wake):
             end.setblocking(False)
 
-    def wait(self, queues: Iterable[str], seconds: float) -> bool:
-        """Whether a wake ended it. Returns early when one of `queues` has something."""
-        with selectors.PollSelector() as selector:
-            selector.register(self._woken, selectors.EVENT_READ)
-            for queue in queues:
-                peek = self._peeks.setdefault(queue, Peek(self._address, queue))
-                if peek.rests:
-                    continue
-                with _hint(peek):
-                    selector.register(peek.arm(), selectors.EVENT_READ, peek)
-            ready = [key.data for key, _ in selector.select(seconds)]
-        for peek in ready:
-            if peek is not None:
-                with _hint(peek):
-                    peek.read()
-        return None in ready and self._drain()
+    def wait(self, waits: Mapping[str, Wait], seconds: float) -> tuple[list[str], bool]:
+        """The queues with an answer, and whether a wake came."""
+        poll = select.poll()
+        poll.register(self._woken, select.POLLIN)
+        for wait in waits.values():
+            poll.register(wait, select.POLLIN)
+        ready = {fd for fd, _ in poll.poll(max(0, seconds) * 1000)}
+        woken = self._woken.fileno() in ready and self._drain()
+        return [queue for queue, wait in waits.items() if wait.fileno() in ready], woken
 
     def wake(self) -> None:
         """End a wait, from any thread or signal handler."""
         with contextlib.suppress(OSError):  # full of wakes already, or closed
             self._wake.send(b"w")
 
-    def hang_up(self) -> None:
-        """Close the connections; new ones are made when they are needed."""
-        for peek in self._peeks.values():
-            peek.close()
-
     def close(self) -> None:
         """Close everything."""
-        self.hang_up()
         self._woken.close()
         self._wake.close()
 
@@ -116,11 +129,3 @@ class Waiter:
             while self._woken.recv(4096):
                 pass
         return True
-
-
-@contextlib.contextmanager
-def _hint(peek: Peek) -> Iterator[None]:
-    try:
-        yield
-    except (RedisError, OSError):
-        peek.fail()

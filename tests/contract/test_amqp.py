@@ -15,6 +15,7 @@ import amqp
 import pika
 import pytest
 
+from broker.amqp import broker as broker_module
 from broker.amqp.broker import AmqpBroker
 from broker.base import (
     WHOLE,
@@ -474,6 +475,20 @@ def test_a_window_follows_the_credit(opened: Opener, names: Names) -> None:
     broker.receive({}, 0)
     found += receive(other, names.requests, 400 - len(found))
     assert sorted(int(m.body) for m in found) == list(range(400))
+
+
+def test_only_a_new_consumer_waits_for_more(
+    opened: Opener, names: Names, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A window that grew with what is known of the messages must not hold up the one that has come."""
+    broker = opened()
+    broker.send(names.requests, numbered(1))
+    assert len(broker.receive({names.requests: 1}, 5)) == 1
+    monkeypatch.setattr(broker_module, "_BURST_SECONDS", 60.0)
+    broker.send(names.requests, numbered(1))
+    begun = time.monotonic()
+    assert len(broker.receive({names.requests: 200}, 60)) == 1
+    assert time.monotonic() - begun < 20
 
 
 def test_acknowledging_out_of_order_keeps_what_is_held(opened: Opener, names: Names) -> None:

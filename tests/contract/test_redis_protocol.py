@@ -3,6 +3,8 @@
 The reference is one sentence: each request is in exactly one place, be it its queue, in flight, or answered.
 """
 
+import os
+import socket
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
@@ -147,6 +149,18 @@ class Protocol(RuleBasedStateMachine):
             link.ask = ask  # type: ignore[method-assign]
             self.network.fate = "answered"
 
+    @rule(n=worker, most=st.integers(1, 4), breaks=st.sampled_from([False, False, True]))
+    def wait(self, n: int, most: int, breaks: bool) -> None:
+        """Its question stands from now on, whatever comes next; or the connection that it is on breaks."""
+        self.come_back(n)
+        with suppress(BrokerLost):
+            self.held[n] += self.workers[n].receive({self.names.requests: most}, 0.001)
+        if breaks:
+            for wait in self.workers[n]._arrivals._waits.values():
+                if wait.question is not None:
+                    with socket.socket(fileno=os.dup(wait.fileno())) as line, suppress(OSError):
+                        line.shutdown(socket.SHUT_RDWR)
+
     @rule(n=worker, share=st.integers(1, 3), fate=fate, wait=st.booleans(), hides=st.booleans())
     def commit(self, n: int, share: int, fate: str, wait: bool, hides: bool) -> None:
         self.come_back(n)
@@ -245,7 +259,8 @@ class Protocol(RuleBasedStateMachine):
     def nothing_is_in_flight_that_its_connected_holder_does_not_know(self) -> None:
         """Known to whoever received it, that is: what only the broker's books know is held for ever."""
         for n, opened in enumerate(self.workers):
-            if opened._caller.is_connected and opened._claims._ahead is None:
+            asks = any(wait.question for wait in opened._arrivals._waits.values())
+            if opened._caller.is_connected and opened._claims._ahead is None and not asks:
                 fields = self.client.hkeys(self.names.in_flight(opened._caller.holder))
                 assert {field.decode() for field in fields} <= {m.token for m in self.held[n]}
 

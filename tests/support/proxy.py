@@ -7,6 +7,7 @@ a test may change them while connections are open.
 import asyncio
 import contextlib
 import socket
+import ssl
 import struct
 import threading
 from collections.abc import Coroutine
@@ -35,9 +36,10 @@ class Proxy:
 
     `mode` is one of Mode; `delay` in seconds is added to every piece, and `chunk` is the most bytes of one;
     `cut_after` is a way and a number of bytes: the connection that has passed so many that way is reset.
+    With `tls` it speaks TLS to those who come, and not to its target.
     """
 
-    def __init__(self, target: int, mode: Mode = "pass") -> None:
+    def __init__(self, target: int, mode: Mode = "pass", tls: ssl.SSLContext | None = None) -> None:
         self.mode: Mode = mode
         self.delay = 0.0
         self.chunk = 65536
@@ -48,7 +50,7 @@ class Proxy:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
-        self._server = self._do(asyncio.start_server(self._link, "127.0.0.1", 0))
+        self._server = self._do(asyncio.start_server(self._link, "127.0.0.1", 0, ssl=tls))
         self.port = int(self._server.sockets[0].getsockname()[1])
 
     @property
