@@ -259,14 +259,15 @@ def test_a_commit_that_nobody_waits_for_is_settled_once_when_its_answer_is_lost(
     settlements = [answer(message, names.replies) for message in take(broker, names.requests, 3)]
     assert broker.commit(settlements[:1], wait=False).settled == []
     proxy.mode = "silent"
+    said: list[Settlement] = []
     with suppress(BrokerLost):  # as the answer to the first comes before the silence, or does not
-        broker.commit(settlements[1:2], wait=False)
+        said += broker.commit(settlements[1:2], wait=False).settled
     with pytest.raises(BrokerLost):
         broker.receive({names.misses: 1}, 60)
     proxy.mode = "pass"
     broker.connect()
-    committed = broker.commit(settlements)
-    assert sorted(s.message.body for s in committed.settled) == [b"a", b"b", b"c"]
+    said += broker.commit([settlement for settlement in settlements if settlement not in said]).settled
+    assert sorted(settlement.message.body for settlement in said) == [b"a", b"b", b"c"]
     assert broker.commit(settlements).gone, "said once"
     assert client.llen(names.replies) == 3
     proxy.close()
