@@ -154,6 +154,18 @@ def test_an_idle_user_hears_of_the_end_of_a_commit(broker: Broker, names: Names)
     assert settled_in_time(broker, silent) == silent
 
 
+def test_one_commit_is_under_way_at_most(broker: Broker, names: Names) -> None:
+    """The next one awaits its end, and reports it: what is held for commits stays bounded."""
+    broker.send(names.requests, [Message(b"%d" % n) for n in range(6)])
+    messages = receive(broker, names.requests, 6)
+    known = 0
+    for n, message in enumerate(messages):
+        known += len(
+            broker.commit([Settlement(message, [Outgoing(names.replies, message)])], wait=False).settled
+        )
+        assert known >= n
+
+
 def test_what_is_under_commit_is_held(broker: Broker, names: Names) -> None:
     """It is not settled twice, nor given back, whoever asks for it."""
     broker.send(names.requests, [Message(b"once")])
