@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import redis
+from hiredis import pack_command
 from redis.backoff import NoBackoff
 from redis.connection import AbstractConnection, ConnectionPool
 from redis.retry import Retry
@@ -114,7 +115,8 @@ class CacheLink:
     def ask(self, commands: Sequence[Command], ends_at: float) -> list[Any]:
         """The answer to each command, in one round trip; what the server refuses is an error in its place."""
         self._deadline.at = ends_at
-        self._connection.send_packed_command(self._connection.pack_commands(commands), check_health=False)
+        packed = b"".join([pack_command(tuple(command)) for command in commands])  # type: ignore[arg-type]
+        self._connection.send_packed_command([packed], check_health=False)
         return [self._answer() for _ in commands]
 
     def close(self) -> None:

@@ -76,7 +76,7 @@ class Arrivals:
             is_private = queue in self._inbox
             if is_private and (kept := self._inbox.kept(queue, most)):
                 yield kept
-            elif self._is_asked(queue):
+            elif self._is_taken_from(queue):
                 if at_once:
                     yield self._answered_by_now(queue, most)
             elif at_once or queue not in self._empty:
@@ -118,6 +118,10 @@ class Arrivals:
 
     def _is_asked(self, queue: str) -> bool:
         return queue in self._waits and self._waits[queue].question is not None
+
+    def _is_taken_from(self, queue: str) -> bool:
+        question = self._waits[queue].question if queue in self._waits else None
+        return question is not None and question.most > 0
 
     def _ask(self, queue: str, most: int) -> None:
         """Ask, where that is possible; elsewhere a look at the queue now and then has to do."""

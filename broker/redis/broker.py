@@ -65,7 +65,7 @@ class RedisBroker:
         self._waiter = Waiter()
         self._holdings = Holdings()
         self._caller = Caller(names, self._lease, self._shown)
-        self._claims = Claims(names, self._holdings, self._caller)
+        self._claims = Claims(names, self._holdings, self._caller, stand=options.reaps)
         self._inbox = Inbox(names, self._caller)
         self._outbox = Outbox(names, self._holdings, self._caller, self._durability, clock)
         self._arrivals = Arrivals(

@@ -35,8 +35,9 @@ class Claims:
     ahead: what comes then is answered by whoever is free.
     """
 
-    def __init__(self, names: Names, holdings: Holdings, caller: Caller) -> None:
-        self._names, self._holdings, self._caller = names, holdings, caller
+    def __init__(self, names: Names, holdings: Holdings, caller: Caller, *, stand: bool) -> None:
+        """`stand`: whether a claim may outlast the wait that asked for it, since its user will be back."""
+        self._names, self._holdings, self._caller, self._stand = names, holdings, caller, stand
         self._number = 0
         self._ahead: tuple[int, list[tuple[str, str]], Posted] | None = None
 
@@ -58,6 +59,9 @@ class Claims:
         BLMOVE of a list onto itself blocks while it is empty, takes nothing, and wakes everybody who waits.
         Rejected: BRPOP, which takes the message before anybody has a record of it; polling.
         """
+        blocks = ("BLMOVE", queue, queue, "RIGHT", "RIGHT", SLICE_SECONDS)
+        if not self._stand:
+            return Question(0, [blocks], lambda _: [])
         share = share_of(most)
         number, lists, arguments = self._asked({queue: share})
         claim = script_call("claim", self._keys(lists), [self._caller.holder, *arguments])
@@ -67,7 +71,7 @@ class Claims:
                 raise answers[1]
             return self._messages(number, lists, under_lease(answers[1]))
 
-        return Question(share, [("BLMOVE", queue, queue, "RIGHT", "RIGHT", SLICE_SECONDS), claim], read)
+        return Question(share, [blocks, claim], read)
 
     def take_ahead(
         self, credit: Mapping[str, int], *, again: bool = True

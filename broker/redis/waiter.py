@@ -18,11 +18,11 @@ SLICE_SECONDS = 0.5  # how long a question blocks: lists that it does not watch 
 
 
 class Question(NamedTuple):
-    """What is asked of a queue that may be empty: one command that blocks, and one that takes.
+    """What is asked of a queue that may be empty: a command that blocks, and one that takes.
 
     Both are sent at once. The server runs the second in the moment in which the first ends, so that what
-    comes is taken, and on its way, without another round trip. `read` makes messages of both answers; `most`
-    is how many they can be.
+    comes is taken, and on its way, without another round trip. `read` makes messages of their answers;
+    `most` is how many they can be, 0 where nothing takes.
     """
 
     most: int

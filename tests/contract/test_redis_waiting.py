@@ -76,7 +76,7 @@ def scripts_run(client: redis.Redis) -> int:
 def test_who_waits_is_sent_what_comes(opened: Opener, client: redis.Redis, names: Names) -> None:
     """In one step: a message that comes costs no question after the one that stands, and a claim all the
     same."""
-    broker, sender = opened(), opened()
+    broker, sender = opened(reaps=True), opened()
     waits(broker, names.requests)
     sender.send(names.requests, [Message(b"first")])
     before = scripts_run(client)
@@ -87,10 +87,12 @@ def test_who_waits_is_sent_what_comes(opened: Opener, client: redis.Redis, names
     assert client.hlen(in_flight(client, names)[0]) == 3
 
 
-@pytest.mark.parametrize("private", [True, False])
-def test_nothing_is_late_for_who_does_not_wait(opened: Opener, names: Names, private: bool) -> None:
+@pytest.mark.parametrize(("private", "worker"), [(True, False), (False, True), (False, False)])
+def test_nothing_is_late_for_who_does_not_wait(
+    opened: Opener, names: Names, private: bool, worker: bool
+) -> None:
     """What was sent before is received without waiting, also where a question has stood since."""
-    broker, sender = opened(), opened()
+    broker, sender = opened(reaps=worker), opened()
     queue = names.replies_for("mine") if private else names.requests
     if private:
         broker.own(queue)
@@ -106,7 +108,7 @@ def test_who_has_no_room_any_more_leaves_what_comes_to_others(
     opened: Opener, client: redis.Redis, names: Names, credit: dict[str, int]
 ) -> None:
     """It asked for ten and has room for fewer: a question that stands must not take ten."""
-    broker, other = opened(), opened()
+    broker, other = opened(reaps=True), opened()
     waits(broker, names.requests)
     room = {getattr(names, queue): most for queue, most in credit.items()}
     assert broker.receive(room, 0) == []
@@ -117,9 +119,21 @@ def test_who_has_no_room_any_more_leaves_what_comes_to_others(
     assert all(client.hlen(key) for key in in_flight(client, names))
 
 
+def test_who_may_not_come_back_takes_nothing_while_away(opened: Opener, names: Names) -> None:
+    """A pipeline that collected, found nothing and does other things now: it wakes up, and claims then."""
+    broker, other = opened(), opened()
+    waits(broker, names.replies)
+    other.send(names.replies, [Message(b"1")])
+    assert bodies(other.receive({names.replies: 1}, 0)) == [b"1"]
+    later = threading.Timer(0.1, other.send, [names.replies, [Message(b"2")]])
+    later.start()
+    assert bodies(broker.receive({names.replies: 1}, 30)) == [b"2"]
+    later.join()
+
+
 def test_what_it_holds_stays_its_own_when_its_room_shrinks(opened: Opener, names: Names) -> None:
     """Also what others send to its private queue."""
-    broker, other = opened(), opened()
+    broker, other = opened(reaps=True), opened()
     broker.own(names.replies_for("mine"))
     other.send(names.requests, [Message(b"held")])
     (held,) = broker.receive({names.requests: 10}, 5)
@@ -135,7 +149,7 @@ def test_a_waiting_claim_whose_answer_is_lost_comes_again(
     opened: Opener, proxy: Proxy, client: redis.Redis, names: Names
 ) -> None:
     """It has run, and nobody knows: whoever goes on under that id would hold the message for ever."""
-    broker, sender = opened(proxy.port), opened()
+    broker, sender = opened(proxy.port, reaps=True), opened()
     waits(broker, names.requests)
     proxy.mode = "down-drop"
     sender.send(names.requests, [Message(b"1")])
@@ -152,7 +166,7 @@ def test_a_waiting_claim_whose_answer_is_lost_comes_again(
 
 def test_a_broken_wait_is_a_lost_connection(opened: Opener, client: redis.Redis, names: Names) -> None:
     """The other connection goes on: only a new id finds what the question may have taken."""
-    broker, sender = opened(), opened()
+    broker, sender = opened(reaps=True), opened()
     waits(broker, names.requests)
     blocked = [other for other in client.client_list() if other["cmd"] == "blmove"]
     for other in blocked:
@@ -168,7 +182,7 @@ def test_a_claim_that_waits_under_an_earlier_id_gets_nothing(
     opened: Opener, client: redis.Redis, names: Names
 ) -> None:
     """On a connection that only its server believes in, the question stands a while longer."""
-    broker, sender = opened(), opened()
+    broker, sender = opened(reaps=True), opened()
     assert broker.receive({names.requests: 1}, 0) == []
     left_behind = threading.Thread(target=ask, args=[client, broker, names.requests])
     left_behind.start()
@@ -189,7 +203,7 @@ def ask(client: redis.Redis, broker: RedisBroker, queue: str) -> None:
 
 def test_a_forgotten_script_does_not_end_a_wait(opened: Opener, client: redis.Redis, names: Names) -> None:
     """The claim that waited did not run; another does."""
-    broker, sender = opened(), opened()
+    broker, sender = opened(reaps=True), opened()
     waits(broker, names.requests)
     client.script_flush()
     sender.send(names.requests, [Message(b"1")])
