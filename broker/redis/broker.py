@@ -119,7 +119,7 @@ class RedisBroker:
     def commit(self, settlements: Sequence[Settlement], *, wait: bool = True) -> Committed:
         """See Broker. The server works on it while its user handles the messages that were claimed ahead."""
         self._still_there()
-        popped = [settlement for settlement in settlements if self._inbox.has(settlement.message)]
+        popped = self._inbox.held(settlements)
         claimed = [s for s in settlements if not self._inbox.has(s.message)] if popped else settlements
         ours = self._outbox.to_do(claimed)
         if ours or self._outbox.is_answered:

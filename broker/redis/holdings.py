@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterable
 from hashlib import sha1
 
-from broker.base import Message
+from broker.base import Message, Settlement
 
 
 def token_of(number: int, place: str) -> str:
@@ -41,6 +41,11 @@ class Holdings:
         """Whether it may be committed or released."""
         return message.token in self._held and message.token not in self._in_doubt
 
+    def free(self, settlements: Iterable[Settlement]) -> list[Settlement]:
+        """Those whose message may be."""
+        held, in_doubt = self._held, self._in_doubt
+        return [s for s in settlements if s.message.token in held and s.message.token not in in_doubt]
+
     def knows(self, message: Message) -> bool:
         """Whether it may be, or is being committed."""
         return message.token in self._held
@@ -59,12 +64,11 @@ class Holdings:
         """They are no longer ours."""
         self._let_go([message.token for message in messages])
 
-    def take_settled(self, message: Message) -> bool:
-        """Whether it was committed; asked once."""
-        if message.token not in self._settled:
-            return False
-        self._settled.discard(message.token)
-        return True
+    def take_settled(self, tokens: Iterable[str]) -> set[str]:
+        """Those that were committed; said once of each."""
+        found = self._settled.intersection(tokens)
+        self._settled -= found
+        return found
 
     def adopt(self, there: Collection[str], *, was_alive: bool) -> list[str]:
         """After a reconnect the server says what is in flight: the tokens of it that we know nothing of.
@@ -85,8 +89,9 @@ class Holdings:
         self._settled.clear()
         self._digests.clear()
 
-    def _let_go(self, tokens: Iterable[str]) -> None:
+    def _let_go(self, tokens: Collection[str]) -> None:
         for token in tokens:
             self._held.pop(token, None)
+        self._in_doubt.difference_update(tokens)
+        for token in tokens if self._digests else ():
             self._digests.pop(token, None)
-            self._in_doubt.discard(token)

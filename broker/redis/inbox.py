@@ -10,7 +10,7 @@ from typing import Any
 
 from redis.exceptions import RedisError
 
-from broker.base import Message
+from broker.base import Message, Settlement
 from broker.redis.caller import Caller
 from broker.redis.claims import lists_of
 from broker.redis.envelope import decode
@@ -77,6 +77,10 @@ class Inbox:
     def has(self, message: Message) -> bool:
         """Whether it was taken from here, and neither settled nor given back."""
         return isinstance(message.token, Taken) and message.token.is_held
+
+    def held(self, settlements: Sequence[Settlement]) -> list[Settlement]:
+        """Those of such messages."""
+        return [s for s in settlements if self.has(s.message)] if self._unread else []
 
     def settle(self, messages: Sequence[Message]) -> None:
         """They are done with."""

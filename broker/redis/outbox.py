@@ -60,7 +60,7 @@ class Outbox:
 
     def to_do(self, settlements: Sequence[Settlement]) -> list[Settlement]:
         """Those that are still to be settled. Of the others, unless they are under way, the end is known."""
-        to_do = [settlement for settlement in settlements if self._holdings.has(settlement.message)]
+        to_do = self._holdings.free(settlements)
         if len(to_do) < len(settlements):
             self._answered += [s for s in settlements if not self._holdings.knows(s.message)]
         return to_do
@@ -96,11 +96,11 @@ class Outbox:
 
     def report(self, others: Sequence[Settlement] = ()) -> Committed:
         """What has become known, each once; `others` are settled besides."""
-        once = {settlement.message.token: settlement for settlement in self._answered}.values()
-        settled = [s for s in once if self._holdings.take_settled(s.message)]
+        once = {settlement.message.token: settlement for settlement in self._answered}
+        known = self._holdings.take_settled(once)
+        settled = [settlement for token, settlement in once.items() if token in known]
+        gone = [settlement for token, settlement in once.items() if token not in known]
         not_taken, self._answered, self._not_taken = self._not_taken, [], []
-        known = {settlement.message.token for settlement in settled}
-        gone = [s for s in once if s.message.token not in known]
         return Committed([*others, *settled], not_taken, gone)
 
     def forget(self) -> None:

@@ -161,8 +161,10 @@ class Protocol(RuleBasedStateMachine):
     def wait(self, n: int, most: int, breaks: bool) -> None:
         """Its question stands from now on, whatever comes next; or the connection that it is on breaks."""
         self.come_back(n)
-        with suppress(BrokerLost):
+        try:
             self.held[n] += self.workers[n].receive({self.names.requests: most}, 0.001)
+        except BrokerLost:
+            return  # it broke before
         if breaks:
             for wait in self.workers[n]._arrivals._waits.values():
                 if wait.question is not None:
