@@ -110,7 +110,12 @@ class _Rows:
 
 
 def _enqueue(arguments: argparse.Namespace) -> int:
-    tally, rows = Tally(), _Rows(arguments.input)
+    tally, rows, confirmed = Tally(), _Rows(arguments.input), 0
+
+    def on_sent(count: int) -> None:
+        nonlocal confirmed
+        confirmed = count
+
     with _producer(arguments) as producer:
         try:
             count = producer.enqueue(
@@ -120,10 +125,11 @@ def _enqueue(arguments: argparse.Namespace) -> int:
                 reply=not arguments.no_reply,
                 whole_requests=arguments.requests,
                 on_refused=lambda reply: tally.add(rows.named(reply)),
+                on_sent=on_sent,
                 **_directives(arguments),
             )
         except KeyboardInterrupt:
-            return _interrupted(f"after {rows.read:,} rows were read; most of them are sent")
+            return _interrupted(f"after {rows.read:,} rows were read; {confirmed:,} are enqueued for certain")
     print(f"enqueued {count:,} requests", file=sys.stderr)
     if tally.failed:
         print("\n".join([f"not sent {tally.failed:,} rows", *tally.errors_shown()]), file=sys.stderr)

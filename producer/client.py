@@ -10,8 +10,8 @@ from broker.urls import open_broker
 from producer.courier import Courier
 from producer.feed import Feed
 from producer.lines import common_fields, replies_in, waiting_fields
+from producer.post import Post
 from producer.window import Pack, Window
-from wire.errors import InvalidRequest
 from wire.names import Names
 from wire.reply import BadReply, Reply
 
@@ -125,12 +125,17 @@ class Producer:
         pack: int = 32,
         whole_requests: bool = False,
         on_refused: Callable[[Reply], None] | None = None,
+        on_sent: Callable[[int], None] | None = None,
         **directives: Any,
     ) -> int:
         """Send without waiting; how many requests were sent. `collect` gets the replies of `run`, or all.
 
         Without `reply` nobody is answered. Raises InvalidRequest for the first payload that cannot be sent;
-        those before it are sent. With `on_refused`, it gets the error reply instead and the rest goes on.
+        with `on_refused`, it gets the error reply instead and the rest goes on. What was read before is sent
+        by then, also where `payloads` raises; `on_sent` gets the number of requests confirmed so far.
+
+        Messages are sent many at a time. One that is complete 50 ms or more after the last sending goes
+        before the next payload is read; sooner, it may wait for that one, however long it takes to come.
         """
         reply_to = self._names.replies if run is None else self._names.replies_for(run)
         if reply:
@@ -138,15 +143,9 @@ class Producer:
         else:
             directives["reply"] = False
         feed = Feed(payloads, common_fields(model, directives), pack=pack, whole=whole_requests, waits=False)
-        count = 0
-        while not feed.ended:
-            current, refused = feed.fill(pack)
-            count += self._post(current, reply_to if reply else None)
-            if refused is not None:
-                if on_refused is None:
-                    raise InvalidRequest(str((refused.error or {}).get("message")))
-                on_refused(refused)
-        return count
+        answer_to = reply_to if reply else None
+        post = Post(self._courier, self._names.requests, answer_to, on_refused, on_sent, clock=self._clock)
+        return post.send(feed)
 
     def collect(self, *, run: str | None = None, timeout: float = 10.0) -> Iterator[Reply]:
         """The replies of what was enqueued for `run`, until none came for `timeout` seconds.
@@ -212,11 +211,6 @@ class Producer:
             self._courier.send(self._names.requests, [pack.message(inbox, time.time()) for pack in packs])
         for pack in packs:
             pack.connection = self._courier.connections
-
-    def _post(self, pack: Pack, reply_to: str | None) -> int:
-        if pack.lines:
-            self._courier.send(self._names.requests, [pack.message(reply_to, time.time())])
-        return len(pack.lines)
 
     def _first(self, window: Window, end: float, timeout: float) -> Reply:
         while True:

@@ -24,31 +24,43 @@ class Line(NamedTuple):
     id: str | None
 
 
-def common_fields(model: str | None, directives: dict[str, Any]) -> dict[str, Any]:
+class Fields(NamedTuple):
+    """What every request gets besides its payload, checked; and the same as the end of its line."""
+
+    values: dict[str, Any]
+    end: bytes
+
+
+def common_fields(model: str | None, directives: dict[str, Any]) -> Fields:
     """The fields that every request gets. Raises InvalidRequest for a directive that is none."""
-    fields = {name: value for name, value in directives.items() if value is not None}
+    values = {name: value for name, value in directives.items() if value is not None}
     if model is not None:
-        fields["model"] = model
-    encode_request({"payload": None, **fields})
-    return fields
+        values["model"] = model
+    encode_request({"payload": None, **values})
+    return Fields(values, b"," + orjson.dumps(values)[1:] if values else b"}")
 
 
-def waiting_fields(model: str | None, directives: dict[str, Any]) -> dict[str, Any]:
+def waiting_fields(model: str | None, directives: dict[str, Any]) -> Fields:
     """The same where somebody waits: raises InvalidRequest also for a `reply` of false."""
     fields = common_fields(model, directives)
-    if fields.get("reply") is False:
+    if fields.values.get("reply") is False:
         raise InvalidRequest(_NOBODY_WAITS)
     return fields
 
 
-def request_line(payload: Any, fields: dict[str, Any], *, whole: bool, waits: bool) -> Line:
-    """One payload as a request's line; with `whole`, it is a request already.
+def payload_line(payload: Any, fields: Fields) -> Line:
+    """One payload as a request's line. Raises InvalidRequest."""
+    return Line(encode_request({"payload": payload})[:-1] + fields.end, fields.values.get("id"))
+
+
+def whole_line(request: Any, fields: Fields, *, waits: bool) -> Line:
+    """A request as its line; what it says itself wins over `fields`.
 
     Raises InvalidRequest, where somebody `waits` also for a request that wants no reply.
     """
-    if whole and not isinstance(payload, dict):
-        raise InvalidRequest(f"request is {type(payload).__name__}; expected an object with a payload")
-    request = {**fields, **payload} if whole else {"payload": payload, **fields}
+    if not isinstance(request, dict):
+        raise InvalidRequest(f"request is {type(request).__name__}; expected an object with a payload")
+    request = {**fields.values, **request}
     text = encode_request(request)
     if waits and request.get("reply") is False:
         raise InvalidRequest(_NOBODY_WAITS)

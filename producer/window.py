@@ -5,7 +5,6 @@ duplicates (at least once is the promise) and strangers are dropped.
 """
 
 import re
-import uuid
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -21,14 +20,14 @@ PACK_MAX_BYTES = 1 << 20
 class Pack:
     """Requests that travel in one message, and where in the input they stand.
 
-    `connection` is the one it was last sent on.
+    `id` is the message's: nobody else's anywhere. `connection` is the one it was last sent on.
     """
 
+    id: str
     lines: list[bytes] = field(default_factory=list)
     indexes: list[int] = field(default_factory=list)
     ids: list[str | None] = field(default_factory=list)
     size: int = 0
-    id: str = field(default_factory=lambda: uuid.uuid4().hex)
     parts: dict[int, bytes] = field(default_factory=dict)
     connection: int = 0
 

@@ -66,6 +66,9 @@ class Outcome(StrEnum):
     EXPIRED = "expired"
     NOT_CACHED = "not_cached"
 
+    # An Enum's own hash is a Python function, and outcomes are counted for every request.
+    __hash__ = str.__hash__
+
     @property
     def ok(self) -> bool:
         """Whether a reply with this outcome has status `ok`."""

@@ -87,8 +87,7 @@ class KeyMaker:
     def digest(self, payload: bytes) -> str:
         """The key: 64 lower-case hexadecimal digits."""
         state = self._begun.copy()
-        state.update(payload if self._selection is None else self._picked(payload))
-        state.update(self._tail)
+        state.update((payload if self._selection is None else self._picked(payload)) + self._tail)
         return state.hexdigest()
 
     def _picked(self, payload: bytes) -> bytes:

@@ -1,6 +1,7 @@
 """Every queue and Redis key name is made here."""
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
 from urllib.parse import quote
@@ -47,6 +48,11 @@ class Names:
     def entry(self, model: str, version: str, digest: str) -> str:
         """The Redis key of an entry. The braces make value and lease of one key share a cluster slot."""
         return f"{_stem(self.prefix, model, version)}{{{digest}}}"
+
+    def entry_maker(self, model: str, version: str) -> Callable[[str], str]:
+        """`entry` of one model and version, for many digests."""
+        stem = _stem(self.prefix, model, version)
+        return lambda digest: f"{stem}{{{digest}}}"
 
     def entries_of(self, model: str, version: str | None = None) -> str:
         """What the Redis keys of all entries of a model (and version) begin with."""

@@ -1,13 +1,14 @@
 """The models a worker serves, as its handler sees them: names, keys, time to live, what may be kept."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import orjson
 
-from wire.errors import ErrorKind, Failure
+from wire.errors import ErrorKind, Failure, Outcome
 from wire.key import KeyMaker, Selection
 from wire.message import nearest
+from wire.reply import encode_source
 
 Cacheable = Callable[[bytes], bool]
 
@@ -30,6 +31,8 @@ class Model:
         self._namespace, self._selection = namespace, selection
         self._ttl, self._bounds = ttl_seconds, ttl_bounds_seconds
         self._cacheable = cacheable
+        self.hit, self.hit_source = (name, Outcome.HIT), encode_source(Outcome.HIT, name, version)
+        """How its hits are counted, and what their replies have in common."""
         self.generation = 0
         self.see_generation(0)
 
@@ -59,23 +62,25 @@ class Catalog:
 
     def __init__(self, models: Mapping[str, Model], default: str | None = None) -> None:
         self._models = dict(models)
-        self._default = default or (next(iter(models)) if len(models) == 1 else None)
+        default = default or (next(iter(models)) if len(models) == 1 else None)
+        self._chosen: dict[str | None, Model] = {}
+        self._chosen.update(models)
+        if default is not None and default in models:
+            self._chosen[None] = models[default]
+        self.find = self._chosen.get
+        """The model a request names; None where it names none that is served."""
 
-    def choose(self, name: str | None) -> Model | Failure:
-        """The model a request names, or the failure to answer it with."""
-        chosen = self._default if name is None else name
-        if chosen is None:
-            return Failure(
-                ErrorKind.UNKNOWN_MODEL,
-                f"model is missing, and this worker serves several: {', '.join(sorted(self._models))}",
-            )
-        model = self._models.get(chosen)
-        if model is None:
-            known = sorted(self._models)
-            return Failure(
-                ErrorKind.UNKNOWN_MODEL, f"model `{chosen[:64]}` is not served here{nearest(chosen, known)}"
-            )
-        return model
+    def models(self) -> Collection[Model]:
+        """All of them."""
+        return self._models.values()
+
+    def unknown(self, name: str | None) -> Failure:
+        """What a request for which none was found is answered with."""
+        known = sorted(self._models)
+        said = f"model is missing, and this worker serves several: {', '.join(known)}"
+        if name is not None:
+            said = f"model `{name[:64]}` is not served here{nearest(name, known)}"
+        return Failure(ErrorKind.UNKNOWN_MODEL, said)
 
 
 def field_equals(field: str, value: Any) -> Cacheable:

@@ -10,7 +10,9 @@ from wire.errors import ErrorKind, Failure, Outcome
 from wire.message import Limits, Refused, Request, decode_requests, media_type, refused
 from wire.names import Names
 from wire.reply import PART_HEADER, pack_replies
-from worker.catalog import Model
+
+NO_MODEL = "none"
+How = tuple[str, Outcome]  # the model's name (NO_MODEL where none was chosen), and how the reply came about
 
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
@@ -18,7 +20,8 @@ _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 class Delivery:
     """A message until it is settled. `received` is monotonic seconds.
 
-    `outcomes` and `saved_seconds` are counted by the model's name, `failures` has it with each.
+    `outcomes` has one for each request that is answered, `failures` the model's name with each;
+    `saved_seconds` are by the model's name.
     """
 
     __slots__ = (
@@ -34,7 +37,7 @@ class Delivery:
 
     def __init__(self, message: Message, requests: Sequence[Request | Refused], received: float) -> None:
         self.message, self.requests, self.received = message, requests, received
-        self.outcomes: dict[tuple[str, Outcome], int] = {}
+        self.outcomes: list[How] = []
         self.failures: list[tuple[str, Failure]] = []
         self.saved_seconds: dict[str, float] = {}
         self._replies: list[bytes] = [b""] * len(requests)
@@ -45,12 +48,11 @@ class Delivery:
         """Whether every request has its reply."""
         return self._left == 0
 
-    def answer(self, position: int, reply: bytes, model: Model | None, outcome: Outcome) -> None:
+    def answer(self, position: int, reply: bytes, how: How) -> None:
         """Put the reply of the request at `position`: once each."""
         self._replies[position] = reply
         self._left -= 1
-        how = ("none" if model is None else model.name, outcome)
-        self.outcomes[how] = self.outcomes.get(how, 0) + 1
+        self.outcomes.append(how)
 
     def settlement(
         self, names: Names, limits: Limits, now: float, *, dead_letter_failed: bool = False
@@ -87,7 +89,7 @@ class Delivery:
     def _reply_messages(self, limits: Limits) -> list[Message]:
         message = self.message
         headers = _trace(message)
-        if not self._is_packed or self.requests_unread:
+        if message.content_type == JSON or not self._is_packed or self.requests_unread:
             return [Message(self._replies[0], JSON, message.correlation_id, None, headers)]
         bodies = list(pack_replies(self._replies, limits.reply_max_bytes))
         if len(bodies) == 1:
@@ -130,6 +132,6 @@ def open_delivery(message: Message, names: Names, limits: Limits, received: floa
 
 def _trace(message: Message) -> dict[str, str]:
     value = message.headers.get("traceparent")
-    if value is None or not isinstance(value, str) or _TRACEPARENT.fullmatch(value) is None:
-        return {}
-    return {"traceparent": value}
+    if isinstance(value, str) and _TRACEPARENT.fullmatch(value) is not None:
+        return {"traceparent": value}
+    return {}

@@ -41,17 +41,12 @@ class Entry(NamedTuple):
         head, _, body = stored.partition(b"\n")
         try:
             recipe, key, created, expires, compute_ms, length, crc = orjson.loads(head)
-            if recipe != RECIPE or key != digest:
-                raise BadEntry("the entry of another key")
-            if length != len(body) or crc != crc32(body):
-                raise BadEntry("length or checksum does not fit")
-            if not (0 <= created <= expires < _LATEST and 0 <= compute_ms < _LATEST):
-                raise BadEntry("times make no sense")
-        except BadEntry:
-            raise
+            is_sound = 0 <= created <= expires < _LATEST and 0 <= compute_ms < _LATEST
         except (ValueError, TypeError):
             raise BadEntry("no header") from None
-        return cls(digest, created, expires, compute_ms, body)
+        if key != digest or recipe != RECIPE or length != len(body) or crc != crc32(body) or not is_sound:
+            raise BadEntry("the entry of another key, cut short, or with times that make no sense")
+        return tuple.__new__(cls, (digest, created, expires, compute_ms, body))  # twice as fast as its own
 
 
 def jittered(ttl_seconds: float, digest: str) -> float:

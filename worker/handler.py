@@ -5,41 +5,37 @@ No I/O of its own, no clock, no environment: the cache, the clock and the models
 makes the calls and commits the settlements.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import NamedTuple
 
 from broker.base import Message
 from wire.errors import ErrorKind, Failure, Outcome
 from wire.message import Limits, Refused, Request
 from wire.names import Names
-from wire.reply import Provenance, encode_failure, encode_hit, encode_result, encode_source
+from wire.reply import Provenance, encode_failure, encode_hit, encode_result
 from worker.cache import Cache, CacheDown, Write
 from worker.calls import Answered
 from worker.catalog import Catalog, Model
-from worker.delivery import Delivery, open_delivery
+from worker.delivery import NO_MODEL, Delivery, open_delivery
 from worker.entry import BadEntry, Entry, jittered
 
 _POISON = Failure(ErrorKind.POISON, "workers died of this request, which ran alone; it is a dead letter now")
 
 
+# One request on its way through a batch: its delivery and position, itself, its model. A bare tuple, because
+# a batch of hits has hundreds, and nothing else is made for them.
+Ask = tuple[Delivery, int, Request, Model]
+
+
 class Job:
-    """One request that is being worked on. `outcome` is what it will be if the model answers."""
+    """One request that needs its model. `outcome` is what it will be if the model answers; `key` is None for
+    a bypass."""
 
     __slots__ = ("delivery", "key", "model", "outcome", "position", "request")
 
-    def __init__(self, delivery: Delivery, position: int, request: Request, model: Model) -> None:
-        self.delivery, self.position, self.request, self.model = delivery, position, request, model
-        self.key: str | None = None
-        self.outcome = Outcome.MISS
-        if request.bypass:
-            self.outcome = Outcome.BYPASS
-        elif request.refresh:
-            self.outcome = Outcome.REFRESH
-
-    @property
-    def reads(self) -> bool:
-        """Whether an entry may answer it."""
-        return self.outcome is Outcome.MISS
+    def __init__(self, ask: Ask, outcome: Outcome, key: str | None) -> None:
+        self.delivery, self.position, self.request, self.model = ask
+        self.outcome, self.key = outcome, key
 
 
 class Batch(NamedTuple):
@@ -68,14 +64,13 @@ class Handler:
         self._catalog, self._cache, self._names, self._limits = catalog, cache, names, limits
         self._clock, self._on_bad_entry, self._on_fault = clock, on_bad_entry, on_fault
         self._entry_max_bytes = entry_max_bytes
+        self._entry_name = {m: names.entry_maker(m.name, m.version) for m in catalog.models()}
 
     def handle(self, messages: Sequence[Message], received: float) -> Batch:
         """Decode, look up, answer what is known. `received` is monotonic seconds."""
         deliveries = [self._open(message, received) for message in messages]
-        jobs = [job for delivery in deliveries for job in self._admit(delivery)]
-        known = self._look_up([job for job in jobs if not job.request.bypass])
-        self._answer_from(known)
-        return Batch(deliveries, [job for job in jobs if job not in known])
+        asks = [ask for delivery in deliveries for ask in self._admit(delivery)]
+        return Batch(deliveries, self._look_up(asks))
 
     def finish(self, answers: Iterable[Answered]) -> None:
         """Remember what succeeded, then answer: a redelivery after a crash is then a hit."""
@@ -86,7 +81,7 @@ class Handler:
             origin = Provenance(job.outcome, job.model.name, job.model.version, job.key)
             if answer.result is not None:
                 reply = encode_result(job.request.id, answer.result, origin)
-                job.delivery.answer(job.position, reply, job.model, job.outcome)
+                job.delivery.answer(job.position, reply, (job.model.name, job.outcome))
             elif answer.failure is not None:
                 self._fail(job.delivery, job.position, job.request, answer.failure, Outcome.FAILED, job)
 
@@ -99,8 +94,10 @@ class Handler:
             failure = Failure(ErrorKind.INTERNAL, f"{type(fault).__name__} while decoding")
             return Delivery(message, [Refused(failure, message.correlation_id, whole_message=True)], received)
 
-    def _admit(self, delivery: Delivery) -> list[Job]:
-        jobs, blamed = [], delivery.message.blamed
+    def _admit(self, delivery: Delivery) -> list[Ask]:
+        """What can be worked on; the rest is answered with what is wrong with it."""
+        asks: list[Ask] = []
+        blamed, find = delivery.message.blamed, self._catalog.find
         for position, request in enumerate(delivery.requests):
             if isinstance(request, Refused):
                 invalid = request.failure.kind is ErrorKind.INVALID_REQUEST
@@ -108,61 +105,54 @@ class Handler:
                 self._fail(delivery, position, request, request.failure, outcome)
             elif position in blamed:
                 self._fail(delivery, position, request, _POISON, Outcome.FAILED)
-            elif isinstance(model := self._catalog.choose(request.model), Failure):
-                self._fail(delivery, position, request, model, Outcome.INVALID)
+            elif (model := find(request.model)) is None:
+                unknown = self._catalog.unknown(request.model)
+                self._fail(delivery, position, request, unknown, Outcome.INVALID)
             else:
-                jobs.append(Job(delivery, position, request, model))
+                asks.append((delivery, position, request, model))
+        return asks
+
+    def _look_up(self, asks: Sequence[Ask]) -> list[Job]:
+        """Answer what is remembered. The rest needs its model."""
+        readers = [ask for ask in asks if not (ask[2].bypass or ask[2].refresh)]
+        models = {model for _, _, request, model in asks if not request.bypass}
+        try:
+            found = self._read(models, readers) if models else []
+        except CacheDown:
+            return [_job(ask, is_down=True) for ask in asks]
+        jobs = [] if len(readers) == len(asks) else [_job(a) for a in asks if a[2].bypass or a[2].refresh]
+        now = self._clock()
+        for ask, (key, stored) in zip(readers, found, strict=True):
+            entry = None if stored is None else self._entry(stored, key)
+            if entry is None or entry.expires <= now:
+                jobs.append(Job(ask, Outcome.MISS, key))
+            else:
+                _answer(ask, entry, now)
         return jobs
 
-    def _look_up(self, jobs: Sequence[Job]) -> dict[Job, Entry]:
-        for job in jobs:
-            job.key = job.model.key(job.request.payload)
-        try:
-            return self._read(jobs)
-        except CacheDown:
-            for job in jobs:
-                job.outcome = Outcome.UNAVAILABLE
-            return {}
-
-    def _read(self, jobs: Sequence[Job]) -> dict[Job, Entry]:
-        """One MGET for generations and entries; a second one only where a generation has moved."""
-        models = list({job.model.name: job.model for job in jobs}.values())
-        readers = [job for job in jobs if job.reads]
-        names = [self._names.generation(model.name) for model in models]
-        values = self._cache.read(names + [self._entry_name(job) for job in readers])
-        moved = [m for m, value in zip(models, values, strict=False) if _moved(m, value)]
-        entries = values[len(models) :]
+    def _read(self, models: Collection[Model], asks: Sequence[Ask]) -> list[tuple[str, bytes | None]]:
+        """The key of each and what is stored under it. One MGET for generations and entries; a second one
+        only where a generation has moved."""
+        keys, names = self._keys(asks)
+        values = self._cache.read([*(self._names.generation(model.name) for model in models), *names])
+        moved = [model for model, value in zip(models, values, strict=False) if _moved(model, value)]
+        values = values[len(models) :]
         if moved:
-            for job in jobs:
-                job.key = job.model.key(job.request.payload)
-            entries = self._cache.read([self._entry_name(job) for job in readers])
-        return self._decode(zip(readers, entries, strict=True))
+            keys, names = self._keys(asks)
+            values = self._cache.read(names)
+        return list(zip(keys, values, strict=True))
 
-    def _decode(self, found: Iterable[tuple[Job, bytes | None]]) -> dict[Job, Entry]:
-        """What is still good of what the cache gave."""
-        known, now = {}, self._clock()
-        for job, value in found:
-            if value is None:
-                continue
-            try:
-                entry = Entry.decode(value, job.key or "")
-            except BadEntry:
-                self._on_bad_entry()
-                continue
-            if entry.expires > now:
-                known[job] = entry
-        return known
+    def _keys(self, asks: Sequence[Ask]) -> tuple[list[str], list[str]]:
+        keys = [model.key(request.payload) for _, _, request, model in asks]
+        name = self._entry_name
+        return keys, [name[ask[3]](key) for ask, key in zip(asks, keys, strict=True)]
 
-    def _answer_from(self, known: Mapping[Job, Entry]) -> None:
-        now, hit = self._clock(), Outcome.HIT
-        for job, (key, created, expires, compute_ms, body) in known.items():
-            model, delivery = job.model, job.delivery
-            source = encode_source(hit, model.name, model.version)
-            age = max(0.0, now - created)
-            reply = encode_hit(job.request.id, body, source, key, age, expires - now)
-            saved = delivery.saved_seconds
-            saved[model.name] = saved.get(model.name, 0.0) + compute_ms / 1000
-            delivery.answer(job.position, reply, model, hit)
+    def _entry(self, stored: bytes, key: str) -> Entry | None:
+        try:
+            return Entry.decode(stored, key)
+        except BadEntry:
+            self._on_bad_entry()
+            return None
 
     def _remember(self, answers: Sequence[Answered]) -> None:
         writes = [write for answer in answers if (write := self._write_of(answer)) is not None]
@@ -187,10 +177,8 @@ class Handler:
         ttl = jittered(job.model.ttl_seconds(job.request.ttl), job.key)
         expires = answer.created + ttl
         entry = Entry(job.key, answer.created, expires, round(answer.seconds * 1000), result)
-        return Write(self._entry_name(job), entry.encode(), max(0.001, expires - self._clock()))
-
-    def _entry_name(self, job: Job) -> str:
-        return self._names.entry(job.model.name, job.model.version, job.key or "")
+        name = self._entry_name[job.model](job.key)
+        return Write(name, entry.encode(), max(0.001, expires - self._clock()))
 
     def _fail(
         self,
@@ -201,12 +189,30 @@ class Handler:
         outcome: Outcome,
         job: Job | None = None,
     ) -> None:
-        model = None if job is None else job.model
         origin = Provenance(outcome)
         if job is not None:
             origin = Provenance(outcome, job.model.name, job.model.version, job.key)
-        delivery.failures.append(("none" if model is None else model.name, failure))
-        delivery.answer(position, encode_failure(request.id, failure, origin), model, outcome)
+        name = NO_MODEL if job is None else job.model.name
+        delivery.failures.append((name, failure))
+        delivery.answer(position, encode_failure(request.id, failure, origin), (name, outcome))
+
+
+def _job(ask: Ask, *, is_down: bool = False) -> Job:
+    """The job of a request that no entry may answer, or can where the cache `is_down`."""
+    _, _, request, model = ask
+    if request.bypass:
+        return Job(ask, Outcome.BYPASS, None)
+    outcome = Outcome.UNAVAILABLE if is_down else Outcome.REFRESH
+    return Job(ask, outcome, model.key(request.payload))
+
+
+def _answer(ask: Ask, entry: Entry, now: float) -> None:
+    delivery, position, request, model = ask
+    key, created, expires, compute_ms, body = entry
+    reply = encode_hit(request.id, body, model.hit_source, key, max(0.0, now - created), expires - now)
+    saved = delivery.saved_seconds
+    saved[model.name] = saved.get(model.name, 0.0) + compute_ms / 1000
+    delivery.answer(position, reply, model.hit)
 
 
 def _moved(model: Model, value: bytes | None) -> bool:

@@ -44,6 +44,15 @@ class BatchHistogram:
         self._counts[labels][bisect_left(self._bounds, value)] += count
         self._sums[labels] += value * count
 
+    def observe_all(self, values: Iterable[float], *labels: str) -> None:
+        """One observation of each."""
+        self.touch(*labels)
+        counts, bounds, total = self._counts[labels], self._bounds, 0.0
+        for value in values:
+            counts[bisect_left(bounds, value)] += 1
+            total += value
+        self._sums[labels] += total
+
     def collect(self) -> Iterable[HistogramMetricFamily]:
         """What prometheus_client asks of a collector."""
         family = HistogramMetricFamily(self._name, self._documentation, labels=self._labels)

@@ -13,9 +13,9 @@ from prometheus_client import (
 )
 
 from wire.errors import Outcome
+from worker.delivery import NO_MODEL
 from worker.histogram import BatchHistogram
 
-NO_MODEL = "none"
 _CACHE = (0.0002, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
 _MODEL = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
 _WAIT = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0)

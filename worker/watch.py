@@ -2,12 +2,12 @@
 
 import logging
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
+from itertools import chain, groupby
 
 from broker.base import BrokerError, Settlement
 from broker.dead import UNDECODABLE, UNDELIVERABLE
-from wire.errors import Outcome
 from worker.delivery import Delivery
 from worker.health import Heartbeat, Readiness
 from worker.logs import Log
@@ -38,60 +38,63 @@ class Watch:
 
     def received(self, deliveries: list[Delivery]) -> None:
         """See LoopObserver."""
-        now = self._wall_clock()
-        self._metrics.in_progress.inc(sum(len(delivery.requests) for delivery in deliveries))
+        now, waits = self._wall_clock(), []
         for delivery in deliveries:
-            if delivery.message.deliveries > 1:
+            message = delivery.message
+            if message.deliveries > 1:
                 self._metrics.redeliveries.inc()
-            enqueued = delivery.message.headers.get("enqueued_at")
+            enqueued = message.headers.get("enqueued_at")
             if isinstance(enqueued, int | float) and 0 < enqueued < 1e11:
-                self._metrics.queue_wait.observe(max(0.0, now - enqueued))
+                waits.append(max(0.0, now - enqueued))
+        self._metrics.queue_wait.observe_all(waits)
+        self._metrics.in_progress.inc(sum(len(delivery.requests) for delivery in deliveries))
 
     def settled(self, settled: Sequence[tuple[Delivery, Settlement]]) -> None:
         """See LoopObserver."""
-        metrics, now = self._metrics, self._clock()
-        tally: Counter[tuple[float, str, Outcome]] = Counter()
-        saved: Counter[str] = Counter()
-        for delivery, _ in settled:
-            for (model, outcome), count in delivery.outcomes.items():
-                tally[delivery.received, model, outcome] += count
-            for model, seconds in delivery.saved_seconds.items():
-                saved[model] += seconds  # type: ignore[assignment]
-        for (received, model, outcome), count in tally.items():
-            metrics.requests.labels(model, outcome.value).inc(count)
-            metrics.request_seconds.observe(now - received, model, outcome.value, count=count)
-        for model, seconds in saved.items():
-            metrics.saved.labels(model).inc(seconds)
-        metrics.in_progress.dec(tally.total())
-        if tally:
-            metrics.last_request.set(self._wall_clock())
+        now = self._clock()
+        for received, group in groupby(settled, lambda pair: pair[0].received):
+            self._count([delivery for delivery, _ in group], now - received)
         self._count_sent(settled)
         self._log_settled(settled, now)
 
+    def _count(self, deliveries: Sequence[Delivery], seconds: float) -> None:
+        """Count what was received at once and is settled after so many seconds."""
+        metrics = self._metrics
+        hows = Counter(chain.from_iterable(delivery.outcomes for delivery in deliveries))
+        for (model, outcome), count in hows.items():
+            metrics.requests.labels(model, outcome.value).inc(count)
+            metrics.request_seconds.observe(seconds, model, outcome.value, count=count)
+        saved: defaultdict[str, float] = defaultdict(float)
+        for delivery in deliveries:
+            for model, spared in delivery.saved_seconds.items():
+                saved[model] += spared
+        for model, spared in saved.items():
+            metrics.saved.labels(model).inc(spared)
+        metrics.in_progress.dec(hows.total())
+        if hows:
+            metrics.last_request.set(self._wall_clock())
+
     def _count_sent(self, settled: Sequence[tuple[Delivery, Settlement]]) -> None:
-        sent: Counter[bool] = Counter()
-        for delivery, settlement in settled:
-            for (_, outcome), count in delivery.outcomes.items() if settlement.outgoing else ():
-                sent[outcome.ok] += count
-            for outgoing in settlement.outgoing:
-                reason = outgoing.message.headers.get("reason")
-                if reason is not None:
-                    self._metrics.dead_letters.labels(reason).inc()
-        for ok, count in sent.items():
-            self._metrics.replies.labels("ok" if ok else "error").inc(count)
+        sent = Counter(chain.from_iterable(d.outcomes for d, settlement in settled if settlement.outgoing))
+        for (_, outcome), count in sent.items():
+            self._metrics.replies.labels("ok" if outcome.ok else "error").inc(count)
+        for _, settlement in settled:
+            for _, message in settlement.outgoing:
+                if message.headers and "reason" in message.headers:
+                    self._metrics.dead_letters.labels(message.headers["reason"]).inc()
 
     def _log_settled(self, settled: Sequence[tuple[Delivery, Settlement]], now: float) -> None:
-        in_detail = self._log.is_enabled_for(logging.DEBUG)
         for delivery, _ in settled:
             if delivery.failures or delivery.message.problem is not None:
                 self._log_failures(delivery)
-            if in_detail:
+        if self._log.is_enabled_for(logging.DEBUG):
+            for delivery, _ in settled:
                 self._log.debug(
                     "settled",
                     correlation_id=delivery.message.correlation_id,
                     requests=len(delivery.requests),
                     seconds=round(now - delivery.received, 4),
-                    outcomes={outcome.value: count for (_, outcome), count in delivery.outcomes.items()},
+                    outcomes=Counter(outcome.value for _, outcome in delivery.outcomes),
                 )
 
     def _log_failures(self, delivery: Delivery) -> None:

@@ -14,11 +14,12 @@ def batches(things: Sequence[T], size: Callable[[T], int]) -> Iterator[list[T]]:
     batch: list[T] = []
     weight = 0
     for thing in things:
-        if batch and (len(batch) == _MOST or weight + size(thing) > _MOST_BYTES):
+        more = size(thing)
+        if batch and (len(batch) == _MOST or weight + more > _MOST_BYTES):
             yield batch
             batch, weight = [], 0
         batch.append(thing)
-        weight += size(thing)
+        weight += more
     if batch:
         yield batch
 

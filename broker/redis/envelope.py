@@ -14,6 +14,7 @@ from broker.base import JSON, Message
 from broker.envelope import PROBLEM, read_envelope, short_text, to_message
 
 _UTF8, _BASE64 = "utf-8", "base64"
+_TAG = b',"properties":{"delivery_tag":"'
 
 
 def tag_maker() -> Callable[[], str]:
@@ -28,34 +29,25 @@ def encode(message: Message, queue: str, tag: str) -> bytes:
         body, encoding = orjson.dumps(message.body.decode()), _UTF8
     except UnicodeDecodeError:
         body, encoding = b'"%b"' % base64.b64encode(message.body), _BASE64
-    named = b""
-    if message.correlation_id is not None:
-        named = b',"correlation_id":' + _json(message.correlation_id)
-    if message.reply_to is not None:
-        named += b',"reply_to":' + _json(message.reply_to)
+    correlation_id = message.correlation_id
+    named = b"" if correlation_id is None else b',"correlation_id":' + _json(correlation_id)
     headers = _json(message.headers) if message.headers else b"{}"
-    kind, delivery = _constant(message.content_type, queue, encoding)
-    return b'{"body":%b,%b,"headers":%b,"properties":{"delivery_tag":"%b",%b%b}}' % (
-        body,
-        kind,
-        headers,
-        tag.encode(),
-        delivery,
-        named,
-    )
+    kind, delivery = _constant(message.content_type, queue, encoding, message.reply_to)
+    return b"".join((b'{"body":', body, kind, headers, _TAG, tag.encode(), delivery, named, b"}}"))
 
 
-@lru_cache(maxsize=256)
-def _constant(content_type: str, queue: str, encoding: str) -> tuple[bytes, bytes]:
-    """What the items of a queue have in common, as members of the envelope and of its properties."""
+@lru_cache(maxsize=1024)
+def _constant(content_type: str, queue: str, encoding: str, reply_to: str | None) -> tuple[bytes, bytes]:
+    """What many items of a queue have in common: from the body to the headers, and from the tag on."""
     kind = {"content-encoding": _UTF8, "content-type": content_type}
     delivery = {
         "delivery_mode": 2,
         "delivery_info": {"exchange": "", "routing_key": queue},
         "priority": 0,
         "body_encoding": encoding,
+        **({} if reply_to is None else {"reply_to": reply_to}),
     }
-    return _json(kind)[1:-1], _json(delivery)[1:-1]
+    return b",%b," % _json(kind)[1:-1] + b'"headers":', b'",%b' % _json(delivery)[1:-1]
 
 
 def _json(value: Any) -> bytes:
@@ -74,8 +66,9 @@ def decode(item: bytes, queue: str) -> Message:
         if not isinstance(headers, dict):
             return _decode_slowly(item, queue)
         headers.pop(PROBLEM, None)  # ours to find, not a stranger's to claim
+        body, encoding = envelope["body"], properties.get("body_encoding")
         return Message(
-            _body(envelope["body"], properties.get("body_encoding")),
+            body.encode() if encoding == _UTF8 and type(body) is str else _body(body, encoding),
             kind if isinstance(kind, str) else JSON,
             short_text(properties.get("correlation_id")),
             short_text(properties.get("reply_to")),

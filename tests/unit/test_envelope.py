@@ -10,7 +10,7 @@ from broker.redis.envelope import decode, encode
 from wire.errors import Outcome
 from wire.message import Limits
 from wire.names import Names
-from worker.delivery import open_delivery
+from worker.delivery import NO_MODEL, open_delivery
 
 
 def envelope(**changes: Any) -> bytes:
@@ -37,7 +37,7 @@ def test_what_is_no_unicode_can_be_set_aside(strange: dict[str, Any]) -> None:
     delivery = open_delivery(message, Names(), Limits(), 0.0)
     for position, request in enumerate(delivery.requests):
         message.blamed |= {position}
-        delivery.answer(position, b"{}", None, Outcome.FAILED)
+        delivery.answer(position, b"{}", (NO_MODEL, Outcome.FAILED))
         assert request is not None
     letter = delivery.settlement(Names(), Limits(), 1.0).outgoing[-1]
     read = Letter.read(decode(encode(letter.message, letter.queue, "t"), letter.queue))

@@ -146,7 +146,15 @@ def test_no_body_raises(body: bytes, content_type: str) -> None:
         ({"payload": {1: 2}}, "cannot be written as JSON"),
         ({"payload": {1, 2}}, "cannot be written as JSON"),
         ({"payload": 2**64}, "cannot be written as JSON"),
+        ({"payload": orjson.Fragment(b"18446744073709551616")}, "beyond 64 bits"),
+        ({"payload": orjson.Fragment(b"NaN")}, "request is not JSON"),
+        ({"payload": orjson.Fragment(b"[" * 300 + b"]" * 300)}, "nests deeper than 254"),
         ({"payload": 1, "bypas": True}, "did you mean `bypass`"),
+        ({"payload": 1, "bypass": 1}, "bypass is a number; expected true or false"),
+        ({"payload": 1, "id": "x" * 257}, "id has 257 characters"),
+        ({"payload": 1, "ttl": float("inf")}, "request.ttl is inf"),
+        ({"payload": 1, "ttl": 0}, "ttl is 0; expected"),
+        ({"id": "x"}, "payload is missing"),
     ],
 )
 def test_a_producer_is_told_before_it_sends(request_: dict[str, object], said: str) -> None:
@@ -161,3 +169,25 @@ def test_what_is_encoded_is_decoded() -> None:
     found = one(line)
     assert isinstance(found, Request)
     assert orjson.loads(found.payload) == {"a": "é", "b": None}
+
+
+def test_a_request_is_one_line() -> None:
+    """JSON that the user wrote may have newlines, which would make two requests of one."""
+    assert encode_request({"payload": orjson.Fragment(b'{"a":\n1}')}) == b'{"payload":{"a":1}}'
+
+
+VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**64 - 1)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+)
+
+
+@given(VALUES)
+def test_every_json_value_can_be_asked_about(value: object) -> None:
+    """What a producer lets pass, a worker takes."""
+    found = decode_requests(encode_request({"payload": value}), JSON, "c", Limits())
+    assert [orjson.loads(each.payload) for each in found if isinstance(each, Request)] == [value]

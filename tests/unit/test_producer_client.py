@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import re
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -383,6 +384,50 @@ def test_enqueue_may_go_on_after_a_mistake(producer: Producer, broker: MemoryBro
     count = producer.enqueue([1, math.nan, 2], on_refused=lambda reply: refused.append(reply.index))
     assert (count, refused) == (2, [1])
     assert sorted(reply.result for reply in producer.collect(timeout=1)) == [1, 2]
+
+
+@pytest.mark.parametrize("pack", [1, 4])
+def test_a_connection_lost_while_enqueuing_loses_nothing(
+    producer: Producer, broker: MemoryBroker, pack: int
+) -> None:
+    """The count is that of the requests, however often they had to be sent."""
+    broker.breaks = {"declare": 2, "send": 3}
+    assert producer.enqueue(range(1000), pack=pack) == 1000
+    list(producer.collect(timeout=1))
+    assert broker.served == list(range(1000))
+
+
+def test_what_cannot_be_sent_is_not_counted(producer: Producer, broker: MemoryBroker) -> None:
+    """BrokerUnreachable, once: `on_sent` has told what is confirmed, and the rest is not tried again."""
+    told: list[int] = []
+
+    def on_sent(count: int) -> None:
+        told.append(count)
+        broker.breaks = {"send": math.inf}
+
+    with pytest.raises(BrokerUnreachable):
+        producer.enqueue(range(2000), pack=1, on_sent=on_sent)
+    assert told == [len(broker.sent)]
+    assert len(told) == 1
+
+
+def test_each_message_has_an_id_of_its_own(producer: Producer, broker: MemoryBroker) -> None:
+    """Also beside those of other maps and other producers; safe in any broker's names."""
+    with Producer(broker=broker) as other:
+        for sender in (producer, other):
+            list(sender.map(range(20), pack=1))
+            list(sender.map(range(20), pack=3))
+            sender.enqueue(range(20), pack=2)
+            sender.call(1)
+    ids = [message.correlation_id or "" for message in broker.sent]
+    assert len(set(ids)) == len(ids) == 2 * (20 + 7 + 10 + 1)
+    assert all(re.fullmatch("[A-Za-z0-9_-]{1,64}", each) for each in ids)
+
+
+def test_a_pack_holds_at_least_one(producer: Producer) -> None:
+    """An empty one would never end."""
+    with pytest.raises(ValueError, match="at least 1"):
+        producer.enqueue([1], pack=0)
 
 
 def test_fire_and_forget_asks_for_no_reply(producer: Producer, broker: MemoryBroker) -> None:

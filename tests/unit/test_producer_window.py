@@ -14,7 +14,7 @@ from wire.reply import BadReply, Provenance, Reply, encode_failure, encode_resul
 def packs_of(sizes: list[int]) -> list[Pack]:
     packs, index = [], 0
     for size in sizes:
-        pack = Pack()
+        pack = Pack(f"pack-{len(packs)}")
         for _ in range(size):
             pack.add(orjson.dumps({"payload": index}), index)
             index += 1
@@ -128,7 +128,7 @@ def test_a_message_refused_as_a_whole_refuses_each_of_its_requests() -> None:
 
 def test_a_request_is_known_by_the_id_it_names_itself() -> None:
     """A reply under the name of a neighbour is refused."""
-    window, pack = Window(), Pack()
+    window, pack = Window(), Pack("pack")
     for name in ("a", "b"):
         pack.add(b"{}", len(pack.lines), name)
     window.sent(pack)
@@ -153,7 +153,7 @@ def test_a_stranger_is_dropped() -> None:
 
 def test_a_large_request_goes_alone() -> None:
     """With neighbours it could have all of them refused for the size of the message."""
-    pack = Pack()
+    pack = Pack("pack")
     assert pack.fits(b"x" * (2 * PACK_MAX_BYTES))
     pack.add(b"{}", 0)
     assert pack.fits(b"x" * 1000)
