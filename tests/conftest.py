@@ -3,6 +3,7 @@
 import importlib.metadata
 import os
 import random
+import signal
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -27,6 +28,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # In the background of a script it is ignored, and so it would be by every process that a test interrupts.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     given = config.getoption("--seed")
     config.stash[_SEED] = random.SystemRandom().randrange(10**6) if given is None else given
     config.stash[_FIGURES] = []
