@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from redis.exceptions import NoScriptError
 
@@ -99,7 +99,14 @@ class Arrivals:
         asked = {queue: self._waits[queue] for queue in credit if self._is_asked(queue)}
         has_news = self._finish()
         ready, woken = self._waiter.wait(asked, 0.0 if has_news else seconds)
+        if not ready:
+            self._see_that_none_is_overdue(asked.values())
         return _gathered(self._answered(queue, credit[queue]) for queue in ready), woken or has_news
+
+    def _see_that_none_is_overdue(self, waits: Iterable[Wait]) -> None:
+        with self._caller.asking():
+            if any(wait.is_overdue for wait in waits):
+                raise TimeoutError("no answer on the connection that waits")
 
     def _popped(self, queue: str, most: int) -> list[Message]:
         messages = self._inbox.take(queue, most)
@@ -155,7 +162,10 @@ class Arrivals:
     def _answered_by_now(self, queue: str, most: int) -> list[Message]:
         with self._caller.asking() as link:
             link.ask("PING")  # whatever was there before has been taken, and is on its way
-        return self._answered(queue, most) if self._waits[queue].has_answer() else []
+        if self._waits[queue].has_answer():
+            return self._answered(queue, most)
+        self._see_that_none_is_overdue([self._waits[queue]])
+        return []
 
 
 def _gathered(parts: Iterator[list[Message]]) -> list[Message]:

@@ -76,10 +76,9 @@ class Caller:
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
         self._lease.leave()
-        if isinstance(error, BrokerLost):
-            self.end()
-        elif isinstance(error, RedisError | OSError):
-            self.end()
+        if error is not None:
+            self.end()  # also for Ctrl-C in the middle: an answer that is not read would be another's
+        if isinstance(error, RedisError | OSError):
             raise BrokerLost(f"lost {self._shown}: {str(error) or type(error).__name__}") from error
 
 

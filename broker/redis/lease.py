@@ -27,14 +27,14 @@ class Lease:
         self._holder: str | None = None
         self._seen = self._since = time.monotonic()
         self._inside = False
-        self._lost = False
+        self._lost_holder: str | None = None
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="lease", daemon=True)
 
     def begin(self, holder: str) -> None:
         """Renew this holder's lease from now on, and no other."""
         self._seen = self._since = time.monotonic()
-        self._holder, self._lost = holder, False
+        self._holder = holder
         if not self._thread.is_alive() and not self._ended.is_set():
             self._thread.start()
 
@@ -45,7 +45,7 @@ class Lease:
     @property
     def is_lost(self) -> bool:
         """Whether somebody else has taken over what was held."""
-        return self._lost
+        return self._lost_holder is not None and self._lost_holder == self._holder
 
     @property
     def unbroken_seconds(self) -> float:
@@ -91,6 +91,6 @@ class Lease:
         if holder != self._holder:
             return
         if answer == _GONE:
-            self._lost = True
+            self._lost_holder = holder
         elif answer != _IN_TIME:
             self._since = time.monotonic()

@@ -41,7 +41,7 @@ class Wait:
     def __init__(self, address: Address, timeout: float) -> None:
         self._address, self._timeout = address, SLICE_SECONDS + timeout
         self._connection: ConnectionInterface | None = None
-        self._rests_until = 0.0
+        self._rests_until = self._asked_at = 0.0
         self.question: Question | None = None
 
     def opened(self) -> bool:
@@ -61,8 +61,13 @@ class Wait:
     def ask(self, question: Question) -> None:
         """Ask, on an open connection. Raises RedisError, OSError: it may have been asked or not."""
         assert self._connection is not None
-        self.question = question
+        self.question, self._asked_at = question, time.monotonic()
         self._connection.send_packed_command(pack(*question.commands))
+
+    @property
+    def is_overdue(self) -> bool:
+        """Whether an answer should long have come: the line may be dead without a sign of it."""
+        return time.monotonic() - self._asked_at > self._timeout
 
     def answers(self) -> list[Any]:
         """The answer to each command, errors among them. Raises RedisError, OSError: taken or not."""
