@@ -3,6 +3,7 @@
 import gc
 import importlib.metadata
 import json
+import secrets
 import signal
 import time
 from contextlib import ExitStack
@@ -25,6 +26,7 @@ from worker.cache_link import CacheLink, redis_client
 from worker.calls import Callee, Calls
 from worker.catalog import Cacheable, Catalog, Model, field_equals, predicate
 from worker.consistency import check_at_start
+from worker.flight import Flights
 from worker.handler import Handler
 from worker.health import HealthServer, Heartbeat, Readiness, health_app
 from worker.http_model import HttpTarget
@@ -203,7 +205,7 @@ def _say_audit(settings: Settings, client: "redis.Redis", log: Log) -> None:
 def _build_loop(
     settings: Settings, callees: dict[str, Callee], cache: RedisCache, watch: Watch, *, retry: bool
 ) -> Loop:
-    names, limits = Names(settings.prefix), limits_of(settings)
+    names, limits, token = Names(settings.prefix), limits_of(settings), secrets.token_hex(16)
     # A broker that takes nothing for now (an alarm) holds the loop up, and that is no reason to restart it.
     options = replace(broker_options(settings), reaps=True, on_wait=watch.turned)
     broker = open_broker(settings.broker_url, names, options)
@@ -216,11 +218,13 @@ def _build_loop(
         lambda: watch.cache_error("lookup"),
         watch.fault,
         entry_max_bytes=settings.entry_max_bytes,
+        token=token,
     )
     return Loop(
         broker,
         handler,
         Calls(callees, time.monotonic, broker.wake, watch),
+        Flights(cache, names, token, time.monotonic, lease_seconds=settings.flight_lease_seconds),
         watch,
         names,
         limits,

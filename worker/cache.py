@@ -6,15 +6,18 @@ It fails open. A server that refuses, hangs, trickles, is full or evicts costs m
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import NamedTuple, Protocol, TypeVar, cast
+from typing import Any, NamedTuple, Protocol, TypeVar, cast
 
 import redis
 
 from worker.breaker import Breaker
 from worker.cache_link import CacheLink
 from worker.deadline import DeadlineRunner
+from worker.script import Argument, Script
 
 T = TypeVar("T")
+Call = tuple[Sequence[str], Sequence[Argument]]
+_TAKE, _STORE, _KEEP = Script("take"), Script("store"), Script("keep")
 
 
 class CacheDown(Exception):
@@ -22,11 +25,27 @@ class CacheDown(Exception):
 
 
 class Write(NamedTuple):
-    """A value to store under a name for so many seconds."""
+    """A value to store under a name for so many seconds.
+
+    `created` is when the call behind it began (Unix seconds): it replaces nothing that began later. `lease`
+    is the name of the lease on that call, which ends if `token` holds it.
+    """
 
     name: str
     value: bytes
     seconds: float
+    created: float
+    lease: str
+    token: str
+
+
+class Taken(NamedTuple):
+    """What became of asking for a lease: the entry that is there by now, or whether the lease is ours, or
+    whether there is nothing to wait for (who had it brought nothing that could be kept)."""
+
+    entry: bytes | None
+    is_ours: bool
+    is_over: bool
 
 
 class Cache(Protocol):
@@ -38,6 +57,18 @@ class Cache(Protocol):
     def write(self, writes: Sequence[Write]) -> int:
         """Store all; returns how many the server refused (full, read-only). Raises CacheDown."""
 
+    def take(self, pairs: Sequence[tuple[str, str]], token: str, seconds: float) -> list[Taken]:
+        """For each name of an entry and of the lease on it: look again, or take the lease.
+
+        Raises CacheDown.
+        """
+
+    def renew(self, leases: Sequence[str], token: str, seconds: float) -> None:
+        """Hold these for so long from now on, those that `token` holds. Raises CacheDown."""
+
+    def give_up(self, leases: Sequence[str], token: str, seconds: float) -> None:
+        """Say for so long that nothing will come of these. Raises CacheDown."""
+
     @property
     def is_down(self) -> bool:
         """Whether it is known not to answer."""
@@ -47,7 +78,7 @@ class Observer(Protocol):
     """What a cache tells of itself."""
 
     def cache_operation(self, operation: str, seconds: float) -> None:
-        """One operation (`lookup`, `write`) went well."""
+        """One operation (`lookup`, `write`, `lease`) went well."""
 
     def cache_error(self, operation: str) -> None:
         """One operation failed, or one value was refused."""
@@ -89,7 +120,7 @@ class RedisCache:
         """See Cache."""
         if not writes:
             return 0
-        answers = self._guarded("write", partial(_write, writes))
+        answers = self._run("write", _STORE, [_stored(write) for write in writes])
         refused = 0
         for write, answer in zip(writes, answers, strict=True):
             if isinstance(answer, Exception):
@@ -99,12 +130,31 @@ class RedisCache:
                 self._observer.cache_stored(len(write.value))
         return refused
 
+    def take(self, pairs: Sequence[tuple[str, str]], token: str, seconds: float) -> list[Taken]:
+        """See Cache."""
+        keys = [name for pair in pairs for name in pair]
+        (answers,) = self._run("lease", _TAKE, [(keys, (token, _milliseconds(seconds)))])
+        if isinstance(answers, redis.RedisError):  # a full server gives no leases
+            return [Taken(None, is_ours=False, is_over=True) for _ in pairs]
+        return [Taken(entry, state == [1], state == [-1]) for entry, *state in answers]
+
+    def renew(self, leases: Sequence[str], token: str, seconds: float) -> None:
+        """See Cache."""
+        self._run("lease", _KEEP, [(leases, (token, _milliseconds(seconds), ""))])
+
+    def give_up(self, leases: Sequence[str], token: str, seconds: float) -> None:
+        """See Cache."""
+        self._run("lease", _KEEP, [(leases, (token, _milliseconds(seconds), "!"))])
+
     def close(self) -> None:
         """Give up the connection."""
         self._runner.close()
         link, self._link = self._link, None
         if link is not None:
             link.close()
+
+    def _run(self, operation: str, script: Script, calls: Sequence[Call]) -> list[Any]:
+        return self._guarded(operation, partial(_run, script, calls))
 
     def _guarded(self, operation: str, ask: Callable[[CacheLink, float], T]) -> T:
         if not self._breaker.allows():
@@ -137,7 +187,18 @@ def _read(names: Sequence[str], link: CacheLink, ends_at: float) -> list[bytes |
     return cast("list[bytes | None]", values)
 
 
-def _write(writes: Sequence[Write], link: CacheLink, ends_at: float) -> list[object]:
-    return link.ask(
-        [("SET", w.name, w.value, "PX", max(1, round(w.seconds * 1000))) for w in writes], ends_at
-    )
+def _run(script: Script, calls: Sequence[Call], link: CacheLink, ends_at: float) -> list[Any]:
+    commands = [script.call(*call) for call in calls]
+    answers = link.ask(commands, ends_at)
+    if not any(isinstance(answer, redis.exceptions.NoScriptError) for answer in answers):
+        return answers
+    return link.ask([("SCRIPT", "LOAD", script.source), *commands], ends_at)[1:]
+
+
+def _stored(write: Write) -> Call:
+    arguments = (write.value, _milliseconds(write.seconds), write.created, write.token)
+    return (write.name, write.lease), arguments
+
+
+def _milliseconds(seconds: float) -> int:
+    return max(1, round(seconds * 1000))

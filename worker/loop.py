@@ -13,6 +13,7 @@ from wire.message import Limits
 from wire.names import Names
 from worker.calls import Calls
 from worker.delivery import Delivery
+from worker.flight import Flights, News
 from worker.handler import Batch, Handler, Job
 from worker.intake import Intake
 from worker.observer import LoopObserver
@@ -34,6 +35,7 @@ class Loop:
         broker: Broker,
         handler: Handler,
         calls: Calls,
+        flights: Flights,
         observer: LoopObserver,
         names: Names,
         limits: Limits,
@@ -48,6 +50,7 @@ class Loop:
         dead_letter_failed: bool,
     ) -> None:
         self._broker, self._handler, self._calls, self._observer = broker, handler, calls, observer
+        self._flights = flights
         self._requests = names.requests
         self._clock, self._sleep = clock, sleep
         self._intake, self._reconnect_max_seconds = intake, reconnect_max_seconds
@@ -99,8 +102,8 @@ class Loop:
             batch = self._handler.handle(ordinary, self._clock())
             self._hold(batch)
             self._intake.learn(batch.deliveries)
-            for job in batch.calls:
-                self._start(job)
+            if batch.calls:
+                self._follow(self._flights.begin(batch.calls))
             self._commit()
 
     def _advance(self, *, wait: bool = False) -> None:
@@ -115,9 +118,15 @@ class Loop:
             self._commit(wait=True)
 
     def _collect(self) -> None:
-        answers = self._calls.advance()
+        answers = self._flights.land(self._calls.advance())
         self._handler.finish(answers)
+        self._flights.give_up(answers)
         self._suspects.finished(answers)
+        self._follow(self._flights.look())
+
+    def _follow(self, news: News) -> None:
+        for job in [*news.calls, *self._handler.coalesce(news.found)]:
+            self._start(job)
 
     def _hold(self, batch: Batch) -> None:
         self._open.update(batch.deliveries)
@@ -127,8 +136,8 @@ class Loop:
         self._calls.start(job.model.name, job.request.payload, job)
 
     def _patience(self) -> float:
-        due = self._calls.next_due_seconds()
-        return _IDLE_SECONDS if due is None else min(due, _IDLE_SECONDS)
+        due = self._calls.next_due_seconds(), self._flights.next_due_seconds()
+        return min([_IDLE_SECONDS, *(seconds for seconds in due if seconds is not None)])
 
     def _commit(self, *, wait: bool = False) -> None:
         """Settle what is answered, and go on; or, with `wait`, when all of it is settled."""

@@ -136,7 +136,7 @@ class Metrics:
                 self.retries.labels(model, reason)
             self.saved.labels(model)
             self.call_seconds.touch(model)
-        for operation in ("lookup", "write"):
+        for operation in ("lookup", "write", "lease"):
             self.cache_errors.labels(operation)
             self.cache_seconds.touch(operation)
         for status in ("ok", "error"):
