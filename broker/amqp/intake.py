@@ -3,7 +3,8 @@
 RabbitMQ sends ahead as many messages as a consumer's prefetch count allows, and that count cannot be changed
 later, only by consuming anew. So the window of a queue is what its user holds plus what he has credit for: it
 stays the same while messages go from credit to held and back, and is changed only when it is off by more than
-a factor of two. Whatever is returned counts as a delivery, so returning must stay rare.
+a factor of two, and widened only once it has been full. Whatever is returned counts as a delivery, also what
+RabbitMQ itself takes back when it was on its way to the old consumer, so changes must stay rare.
 """
 
 from collections import deque
@@ -27,7 +28,7 @@ class _Lane:
     older: int = 0
     parting: int = 0
     ready: deque[tuple[int, Message]] = field(default_factory=deque)
-    is_known: bool = False  # consumed from before, with whatever window
+    was_full: bool = False  # the present window
 
     @property
     def held(self) -> int:
@@ -51,7 +52,7 @@ class Intake:
         self._numbers = count(1)
 
     def want(self, credit: Mapping[str, int]) -> bool:
-        """Consume from the queues named, each as far as its credit goes; whether one of them is new to us."""
+        """Consume from the queues named, each as far as its credit goes; whether a consumer is new."""
         for lane in self._lanes.values():
             if lane.queue not in credit and (lane.consumer or lane.ready):
                 self._cancel(lane, keep=0)
@@ -143,6 +144,7 @@ class Intake:
             lane.ready.append((tag, message))
             if consumer == lane.consumer:
                 lane.mine += 1
+                lane.was_full = lane.was_full or lane.mine >= lane.window
             else:
                 lane.older += 1
 
@@ -153,20 +155,20 @@ class Intake:
             return False  # it keeps its consumer: returning what was fetched would count as a delivery
         # Widening gives nothing back; it looks at what is free, for a window full of held ones would starve.
         is_too_wide = lane.reach > 2 * (lane.held + credit)
-        is_too_narrow = 2 * (lane.reach - lane.held) < credit
+        is_too_narrow = lane.was_full and 2 * (lane.reach - lane.held) < credit
         if is_too_wide or is_too_narrow:
             self._cancel(lane, keep=credit)
-        is_new = lane.consumer is None and not lane.is_known
-        if lane.consumer is None and credit > len(lane.ready):
-            self._consume(lane, credit - len(lane.ready))
-        return is_new
+        return lane.consumer is None and self._consume(lane, credit - len(lane.ready))
 
-    def _consume(self, lane: _Lane, window: int) -> None:
+    def _consume(self, lane: _Lane, window: int) -> bool:
+        if window <= 0:
+            return False
         lane.consumer, lane.window = f"{lane.queue}-{next(self._numbers)}", window
+        lane.was_full = False
         self._consumed[lane.consumer] = lane
         self._channel.basic_qos(0, window, False)
         self._channel.basic_consume(lane.queue, lane.consumer)
-        lane.is_known = True
+        return True
 
     def _cancel(self, lane: _Lane, keep: int) -> None:
         """End the consumer, if there is one; the newest of what it fetched ahead goes back but for `keep`."""
