@@ -35,6 +35,7 @@ from worker.logs import Log, quiet_libraries
 from worker.loop import Loop
 from worker.metrics import Metrics
 from worker.model import Target
+from worker.pool import Batching
 from worker.python_model import PythonTarget, load
 from worker.retry import RetryPolicy
 from worker.settings import CacheableRule, ModelSettings, Settings
@@ -118,7 +119,9 @@ def build_callee(name: str, model: ModelSettings, settings: Settings) -> Callee:
     policy = RetryPolicy(
         model.attempts, model.budget_seconds, model.wait_initial_seconds, model.wait_max_seconds
     )
-    return Callee(_build_target(name, model, settings), policy, model.concurrency, model.timeout_seconds)
+    batching = Batching(model.batch_size, model.batch_wait_ms / 1000) if model.batch_size > 1 else None
+    target = _build_target(name, model, settings)
+    return Callee(target, policy, model.concurrency, model.timeout_seconds, batching)
 
 
 def _build_target(name: str, model: ModelSettings, settings: Settings) -> Target:

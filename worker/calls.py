@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Protocol
 
 from wire.errors import Failure
 from worker.model import ModelError, Target, TimedOut, TransientFailure
-from worker.pool import Attempt, Pool
+from worker.pool import Attempt, Batching, Pool
 from worker.retry import RetryPolicy
 
 # A target's own timeout comes first: it frees its thread. The loop's is for those that have none.
@@ -24,12 +24,14 @@ class Callee:
     retry: RetryPolicy
     concurrency: int
     timeout_seconds: float
+    batching: Batching | None = None
 
 
 class Answered(NamedTuple):
     """How a call ended. `tag` is the caller's; exactly one of `result` and `failure` is set.
 
-    `created` is when the successful attempt began (Unix seconds), `seconds` how long it took.
+    `created` is when the successful attempt began (Unix seconds), `seconds` how long it took, divided by the
+    rows of its call.
     """
 
     tag: Any
@@ -73,7 +75,7 @@ class Calls:
         self._timers: list[tuple[float, int, _Call]] = []
         self._order = itertools.count()
         self._pools = {
-            name: Pool(name, callee.target, callee.concurrency, self._on_end)
+            name: Pool(name, callee.target, callee.concurrency, self._on_end, callee.batching)
             for name, callee in callees.items()
         }
 
@@ -107,7 +109,9 @@ class Calls:
 
     def _attempt(self, call: _Call) -> None:
         call.attempts += 1
-        self._pools[call.model].submit(Attempt(call, call.payload))
+        # The last one shares its call with nobody: a row that makes the model fail must fail alone.
+        is_last = 1 < call.attempts == self._callees[call.model].retry.attempts
+        self._pools[call.model].submit(Attempt(call, call.payload, alone=is_last))
 
     def _on_end(self, attempt: Attempt) -> None:
         self._ended.append(attempt)
@@ -131,7 +135,7 @@ class Calls:
         error = attempt.error
         self._observer.model_attempt(call.model, _named(error), seconds)
         if error is None:
-            return Answered(call.tag, attempt.result, None, attempt.begun_at, seconds)
+            return Answered(call.tag, attempt.result, None, attempt.begun_at, seconds / attempt.rows)
         if isinstance(error, TransientFailure) and self._retry(call, error):
             return None
         failure = Failure(error.kind, str(error), call.attempts)

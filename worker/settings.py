@@ -76,6 +76,13 @@ class ModelSettings(_Section):
     concurrency: Annotated[int, Number, Field(ge=1, le=1024)] = Field(
         8, description="calls at once in one worker"
     )
+    batch_size: Annotated[int, Number, Field(ge=1, le=10_000)] = Field(
+        1,
+        description="above 1: the model is sent arrays of at most so many payloads, and answers with arrays",
+    )
+    batch_wait_ms: Annotated[float, Number, Field(ge=0, le=60_000)] = Field(
+        5.0, description="how long the first payload of a batch waits for others"
+    )
     headers: dict[str, str] = Field(default_factory=dict, description="sent to an HTTP model; shown masked")
     headers_file: Path | None = Field(None, description="JSON object of headers, for secrets")
 
