@@ -17,6 +17,7 @@ from worker.script import Argument, Script
 
 T = TypeVar("T")
 Call = tuple[Sequence[str], Sequence[Argument]]
+_WRONG = -2
 _TAKE, _STORE, _KEEP = Script("take"), Script("store"), Script("keep")
 
 
@@ -64,7 +65,10 @@ class Cache(Protocol):
         """
 
     def renew(self, leases: Sequence[str], token: str, seconds: float) -> None:
-        """Hold these for so long from now on, those that `token` holds. Raises CacheDown."""
+        """Hold these for so long from now on, those that `token` holds; for 0 seconds: let them go.
+
+        Raises CacheDown.
+        """
 
     def give_up(self, leases: Sequence[str], token: str, seconds: float) -> None:
         """Say for so long that nothing will come of these. Raises CacheDown."""
@@ -126,7 +130,7 @@ class RedisCache:
             if isinstance(answer, Exception):
                 refused += 1
                 self._observer.cache_error("write")
-            else:
+            elif answer == 1:  # else there was a newer one
                 self._observer.cache_stored(len(write.value))
         return refused
 
@@ -134,17 +138,19 @@ class RedisCache:
         """See Cache."""
         keys = [name for pair in pairs for name in pair]
         (answers,) = self._run("lease", _TAKE, [(keys, (token, _milliseconds(seconds)))])
-        if isinstance(answers, redis.RedisError):  # a full server gives no leases
-            return [Taken(None, is_ours=False, is_over=True) for _ in pairs]
-        return [Taken(entry, state == [1], state == [-1]) for entry, *state in answers]
+        if isinstance(answers, redis.RedisError):
+            answers = [(None, _WRONG)] * len(pairs)
+        if any(state == [_WRONG] for _, *state in answers):
+            self._observer.cache_error("lease")
+        return [Taken(entry, state == [1], state in ([-1], [_WRONG])) for entry, *state in answers]
 
     def renew(self, leases: Sequence[str], token: str, seconds: float) -> None:
         """See Cache."""
-        self._run("lease", _KEEP, [(leases, (token, _milliseconds(seconds), ""))])
+        self._keep(leases, token, _milliseconds(seconds) if seconds > 0 else 0, "")
 
     def give_up(self, leases: Sequence[str], token: str, seconds: float) -> None:
         """See Cache."""
-        self._run("lease", _KEEP, [(leases, (token, _milliseconds(seconds), "!"))])
+        self._keep(leases, token, _milliseconds(seconds), "!")
 
     def close(self) -> None:
         """Give up the connection."""
@@ -152,6 +158,11 @@ class RedisCache:
         link, self._link = self._link, None
         if link is not None:
             link.close()
+
+    def _keep(self, leases: Sequence[str], token: str, milliseconds: int, last_word: str) -> None:
+        (answer,) = self._run("lease", _KEEP, [(leases, (token, milliseconds, last_word))])
+        if isinstance(answer, redis.RedisError):
+            self._observer.cache_error("lease")
 
     def _run(self, operation: str, script: Script, calls: Sequence[Call]) -> list[Any]:
         return self._guarded(operation, partial(_run, script, calls))

@@ -14,6 +14,8 @@ from worker.retry import RetryPolicy
 
 # A target's own timeout comes first: it frees its thread. The loop's is for those that have none.
 _GRACE_SECONDS = 0.5
+# Why a call for many requests can fail because of one of them; a model that is away or late fails for all.
+_BY_A_ROW = frozenset({"status", "transient"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +54,10 @@ class CallObserver(Protocol):
 
 
 class _Call:
-    __slots__ = ("attempts", "begun", "model", "payload", "tag")
+    __slots__ = ("alone", "attempts", "begun", "model", "payload", "tag")
 
-    def __init__(self, model: str, payload: bytes, tag: Any) -> None:
-        self.model, self.payload, self.tag = model, payload, tag
+    def __init__(self, model: str, payload: bytes, tag: Any, *, alone: bool) -> None:
+        self.model, self.payload, self.tag, self.alone = model, payload, tag, alone
         self.attempts = 0
         self.begun = 0.0  # of the first attempt: the wait for a thread is not the model's budget
 
@@ -79,9 +81,10 @@ class Calls:
             for name, callee in callees.items()
         }
 
-    def start(self, model: str, payload: bytes, tag: Any) -> None:
-        """Begin a call; its end comes out of `advance`."""
-        self._attempt(_Call(model, payload, tag))
+    def start(self, model: str, payload: bytes, tag: Any, *, alone: bool = False) -> None:
+        """Begin a call, which shares itself with no other if it is to be `alone`; its end comes out of
+        `advance`."""
+        self._attempt(_Call(model, payload, tag, alone=alone))
 
     def advance(self) -> list[Answered]:
         """Begin the attempts whose wait is over; return the calls that have ended since the last time."""
@@ -110,8 +113,9 @@ class Calls:
     def _attempt(self, call: _Call) -> None:
         call.attempts += 1
         # The last one shares its call with nobody: a row that makes the model fail must fail alone.
-        is_last = 1 < call.attempts == self._callees[call.model].retry.attempts
-        self._pools[call.model].submit(Attempt(call, call.payload, alone=is_last))
+        if 1 < call.attempts == self._callees[call.model].retry.attempts:
+            call.alone = True
+        self._pools[call.model].submit(Attempt(call, call.payload, alone=call.alone))
 
     def _on_end(self, attempt: Attempt) -> None:
         self._ended.append(attempt)
@@ -138,7 +142,17 @@ class Calls:
             return Answered(call.tag, attempt.result, None, attempt.begun_at, seconds / attempt.rows)
         if isinstance(error, TransientFailure) and self._retry(call, error):
             return None
-        failure = Failure(error.kind, str(error), call.attempts)
+        if attempt.rows > 1 and error.reason in _BY_A_ROW:
+            call.alone = True
+            self._attempt(call)
+            return None
+        # Of a call for many the model's words may be about another's payload.
+        said = (
+            str(error)
+            if attempt.rows == 1
+            else f"{str(error).partition(': ')[0]}, for {attempt.rows} requests"
+        )
+        failure = Failure(error.kind, said, call.attempts)
         return Answered(call.tag, None, failure, attempt.begun_at, seconds)
 
     def _retry(self, call: _Call, error: TransientFailure) -> bool:

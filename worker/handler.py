@@ -86,20 +86,21 @@ class Handler:
             elif answer.failure is not None:
                 self._fail(job.delivery, job.position, job.request, answer.failure, Outcome.FAILED, job)
 
-    def coalesce(self, found: Iterable[tuple[Job, bytes]]) -> list[Job]:
+    def coalesce(self, found: Iterable[tuple[Sequence[Job], bytes]]) -> list[Job]:
         """Answer those who waited for the call of another worker from the entry that it wrote. Returns the
-        jobs whose entry cannot be read."""
-        now, unread = self._clock(), []
-        for job, stored in found:
-            entry = self._entry(stored, job.key or "")
-            if entry is None:
-                unread.append(job)
+        jobs whose entry is of no use: it cannot be read, or is no longer fresh."""
+        now, left = self._clock(), list[Job]()
+        for jobs, stored in found:
+            entry = self._entry(stored, jobs[0].key or "")
+            if entry is None or entry.expires <= now:
+                left += jobs
                 continue
-            age, left = max(0.0, now - entry.created), max(0.0, entry.expires - now)
-            origin = Provenance(Outcome.COALESCED, job.model.name, job.model.version, job.key, age, left)
-            reply = encode_result(job.request.id, entry.body, origin)
-            job.delivery.answer(job.position, reply, (job.model.name, Outcome.COALESCED))
-        return unread
+            times = max(0.0, now - entry.created), entry.expires - now
+            for job in jobs:
+                origin = Provenance(Outcome.COALESCED, job.model.name, job.model.version, job.key, *times)
+                reply = encode_result(job.request.id, entry.body, origin)
+                job.delivery.answer(job.position, reply, (job.model.name, Outcome.COALESCED))
+        return left
 
     def _open(self, message: Message, received: float) -> Delivery:
         try:

@@ -22,7 +22,9 @@ from worker.model import (
 
 _CHUNK = 1 << 16
 _TRANSIENT = frozenset({408, 425, 429})
+_OF_THE_CALL = frozenset({401, 403, 404, 405})  # no row is to blame
 _SHOWN_BYTES = 200
+_BATCH_MAX_BYTES = 64 << 20  # of one answer to many
 
 
 class HttpTarget:
@@ -79,7 +81,8 @@ class HttpTarget:
                 preload_content=False,
                 decode_content=False,
             )
-            return self._body(response, end, rows * self._max_bytes)
+            most = self._max_bytes if rows == 1 else min(rows * self._max_bytes, _BATCH_MAX_BYTES)
+            return self._body(response, end, most)
         except NewConnectionError as error:  # which urllib3 counts among its timeouts
             raise _unreachable(error) from None
         except (HTTPTimeout, TimeoutError):
@@ -101,8 +104,8 @@ class HttpTarget:
                 message, "status", retry_after_seconds(response.headers.get("Retry-After"))
             )
         if 300 <= status < 400:
-            raise Rejection(f"{message}; redirects are not followed")
-        raise Rejection(message)
+            raise Rejection(f"{message}; redirects are not followed", splits=False)
+        raise Rejection(message, splits=status not in _OF_THE_CALL)
 
     def _read(self, response: BaseHTTPResponse, end: float, most: int) -> bytes:
         """At most one byte over the limit. A timeout counts per recv, so the clock is read between them."""

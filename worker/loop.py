@@ -7,6 +7,7 @@ next messages are received and handled.
 import contextlib
 import random
 from collections.abc import Callable
+from functools import partial
 
 from broker.base import Broker, BrokerError, BrokerLost, BrokerUnreachable, Settlement
 from wire.message import Limits
@@ -62,7 +63,7 @@ class Loop:
             return delivery.settlement(names, limits, now, dead_letter_failed=dead_letter_failed)
 
         self._settling = Settling(broker, observer, settlement)
-        self._suspects = Suspects(broker, handler, self._start, clock)
+        self._suspects = Suspects(broker, handler, partial(self._start, alone=True), clock)
         self._stopping = self._abandoning = False
         self._pause = _BACKOFF_SECONDS
         self.lost_model: str | None = None
@@ -125,15 +126,15 @@ class Loop:
         self._follow(self._flights.look())
 
     def _follow(self, news: News) -> None:
-        for job in [*news.calls, *self._handler.coalesce(news.found)]:
+        for job in [*news.calls, *self._flights.begin_alone(self._handler.coalesce(news.found))]:
             self._start(job)
 
     def _hold(self, batch: Batch) -> None:
         self._open.update(batch.deliveries)
         self._observer.received(batch.deliveries)
 
-    def _start(self, job: Job) -> None:
-        self._calls.start(job.model.name, job.request.payload, job)
+    def _start(self, job: Job, *, alone: bool = False) -> None:
+        self._calls.start(job.model.name, job.request.payload, job, alone=alone)
 
     def _patience(self) -> float:
         due = self._calls.next_due_seconds(), self._flights.next_due_seconds()
@@ -218,6 +219,7 @@ class Loop:
                 self._pause = _BACKOFF_SECONDS
             except BrokerLost as error:
                 self._reconnect(error, is_over)
+        self._flights.close()
         with contextlib.suppress(BrokerLost):  # then it gives everything back by itself
             self._broker.release([delivery.message for delivery in self._open])
         self._observer.drained(len(self._open))

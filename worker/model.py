@@ -23,7 +23,8 @@ class ModelError(Exception):
     """A call that brought no result. `kind` is what the reply says, `reason` what the retry metric says."""
 
     kind = ErrorKind.INTERNAL
-    reason = "transient"
+    reason = "rejected"
+    splits = True  # whether a call for many requests is worth splitting, to find the one to blame
 
 
 class TransientFailure(ModelError):
@@ -47,9 +48,13 @@ class TimedOut(TransientFailure):
 
 
 class Rejection(ModelError):
-    """The model refuses this payload; asking again would change nothing."""
+    """The model refuses this payload, or, without `splits`, any; asking again would change nothing."""
 
     kind = ErrorKind.MODEL_REJECTED
+
+    def __init__(self, message: str, *, splits: bool = True) -> None:
+        super().__init__(message)
+        self.splits = splits
 
 
 class BadResult(ModelError):
@@ -112,6 +117,8 @@ def results_from_json(text: bytes, count: int, max_bytes: int) -> list[bytes | M
 
 def results_from_python(values: Any, count: int, max_bytes: int) -> list[bytes | ModelError]:
     """The same of the list that a Python model returned; an exception in it is that row's."""
+    if hasattr(values, "tolist"):
+        values = values.tolist()
     _check_array(values, count)
     return [_one_from_python(value, max_bytes) for value in values]
 
@@ -123,7 +130,7 @@ def _check_array(values: Any, count: int) -> None:
 
 
 def _said_error(value: Any) -> ModelError | None:
-    if isinstance(value, dict) and value.keys() == {"error"}:
+    if isinstance(value, dict) and value.keys() == {"error"} and value["error"] is not None:
         return Rejection(f"model answered an error: {str(value['error'])[:_SHOWN_CHARS]}")
     return None
 

@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 
 from worker.model import ModelError, Rejection, Target, TransientFailure
 
+_MOST_BYTES = 16 << 20  # of payloads in one call, or nearly
+
 
 class Batching(NamedTuple):
     """How many payloads go into one call at most, and how long the first waits for others."""
@@ -41,7 +43,7 @@ class _Load:
     __slots__ = ("begun", "pending", "written_off")
 
     def __init__(self, attempts: Sequence[Attempt]) -> None:
-        self.pending = list(attempts)
+        self.pending = set(attempts)
         self.begun = time.monotonic()
         self.written_off = False
 
@@ -133,11 +135,13 @@ class Pool:
             if self._batching is None or first.alone:
                 return taken
             end = time.monotonic() + self._batching.wait_seconds
-            while len(taken) < self._batching.size and self._has_another(end):
+            size = len(first.payload)
+            while len(taken) < self._batching.size and size < _MOST_BYTES and self._has_another(end):
                 following = self._waiting[0]
                 if following is None or following.alone:
                     break
                 taken.append(following)
+                size += len(following.payload)
                 self._waiting.popleft()
             return taken
 
@@ -148,12 +152,15 @@ class Pool:
         return True
 
     def _call(self, load: _Load, attempts: Sequence[Attempt]) -> None:
-        begun_at, load.begun = time.time(), time.monotonic()
-        for attempt in attempts:
-            attempt.begun_at, attempt.begun, attempt.rows = begun_at, load.begun, len(attempts)
+        with self._lock:
+            if load.written_off:
+                return
+            begun_at, load.begun = time.time(), time.monotonic()
+            for attempt in attempts:
+                attempt.begun_at, attempt.begun, attempt.rows = begun_at, load.begun, len(attempts)
         answers = self._answers([attempt.payload for attempt in attempts])
         if isinstance(answers, ModelError):
-            if len(attempts) > 1 and not isinstance(answers, TransientFailure):
+            if len(attempts) > 1 and answers.splits and not isinstance(answers, TransientFailure):
                 middle = len(attempts) // 2
                 self._call(load, attempts[:middle])
                 self._call(load, attempts[middle:])

@@ -81,7 +81,7 @@ class Worker:
 
     def _follow(self, news: object) -> None:
         calls, found = news  # type: ignore[misc]
-        self.calls += [*calls, *self.handler.coalesce(found)]
+        self.calls += [*calls, *self.flights.begin_alone(self.handler.coalesce(found))]
 
 
 @pytest.fixture
@@ -291,3 +291,66 @@ def test_an_older_write_loses_whoever_makes_it(hired: Callable[..., Worker], cli
         cache.write([Write("e", entry.encode(), 60, entry.created, "l", "t")])
         stored = client.get("e") or b""
         assert Entry.decode(stored, "d" * 64).created == max(200, entry.created)
+
+
+def test_a_refresh_beside_a_plain_request_orphans_nobody(hired: Callable[..., Worker]) -> None:
+    """In whatever order they come, while another worker makes the call: the refresh answers both."""
+    leader, other = hired("a"), hired("b")
+    leader.receive(b'{"payload":1}')
+    body = b'{"payload":1}\n{"payload":1,"refresh":true}'
+    batch = other.handler.handle([Message(body, NDJSON, "c")], 0.0)
+    (call,) = other.flights.begin(sorted(batch.calls, key=lambda job: job.request.refresh)).calls
+    other.answer(call, b"2")
+    assert outcomes(batch.deliveries[0]) == ["coalesced", "refresh"]
+    assert other.flights.next_due_seconds() is None, "nothing is left of it"
+
+
+def test_who_may_lead_is_in_front_when_a_lease_ends(
+    hired: Callable[..., Worker], client: redis.Redis
+) -> None:
+    """A request that is not to be stored came with it, and would store nothing for the others."""
+    leader, other = hired("a"), hired("b")
+    leader.receive(b'{"payload":1}')
+    other.receive(b'{"payload":1}', b'{"payload":1,"no_store":true}')
+    client.delete(*client.scan_iter("flight:flight:*"))
+    (call,) = other.look()
+    assert not call.request.no_store
+
+
+def test_an_entry_of_no_use_costs_one_call_for_all_who_waited(
+    hired: Callable[..., Worker], client: redis.Redis
+) -> None:
+    """Unreadable, or expired by our clock while the server still has it."""
+    leader, other = hired("a"), hired("b")
+    leader.receive(b'{"payload":1}')
+    waiting = other.receive(b'{"payload":1}', b'{"payload":1}', b'{"payload":1}')
+    key = leader.calls[0].key or ""
+    client.set(NAMES.entry("m", "1", key), Entry(key, 1.0, 2.0, 5, b"1").encode())
+    (call,) = other.look()
+    other.answer(call)
+    assert outcomes(waiting) == ["coalesced", "coalesced", "miss"]
+
+
+def test_who_leaves_lets_go(hired: Callable[..., Worker], client: redis.Redis) -> None:
+    """What a drained worker has not finished is somebody else's at once."""
+    leader, other = hired("a"), hired("b")
+    leader.receive(b'{"payload":1}')
+    other.receive(b'{"payload":1}')
+    leader.flights.close()
+    assert len(other.look()) == 1
+
+
+def test_a_strange_value_under_a_name_spoils_only_its_own(
+    hired: Callable[..., Worker], client: redis.Redis
+) -> None:
+    """Another type where a lease should be, an entry from the future: a call, and a new entry instead."""
+    worker = hired("a")
+    keys = [worker.handler.handle([Message(b'{"payload":%d}' % n)], 0.0).calls[0].key or "" for n in (1, 2)]
+    client.lpush(NAMES.flight("m", "1", keys[0]), "strange")
+    client.set(NAMES.entry("m", "1", keys[1]), b'["k1","x",99999999999,')
+    first = worker.receive(b'{"payload":1}', b'{"payload":2}')
+    assert len(worker.calls) == 2
+    for call in list(worker.calls):
+        worker.answer(call)
+    assert outcomes(first) == ["miss", "miss"]
+    assert outcomes(worker.receive(b'{"payload":2}')) == ["hit"]
