@@ -54,6 +54,10 @@ class Names:
         stem = _stem(self.prefix, model, version)
         return lambda digest: f"{stem}{{{digest}}}"
 
+    def flight(self, model: str, version: str, digest: str) -> str:
+        """The Redis key of the lease on a model call for an entry."""
+        return f"{self.prefix}:flight:{quote(model, safe='')}:{quote(version, safe='')}:{{{digest}}}"
+
     def entries_of(self, model: str, version: str | None = None) -> str:
         """What the Redis keys of all entries of a model (and version) begin with."""
         return _stem(self.prefix, model, version)

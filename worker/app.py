@@ -3,6 +3,7 @@
 import gc
 import importlib.metadata
 import json
+import secrets
 import signal
 import time
 from contextlib import ExitStack
@@ -25,6 +26,7 @@ from worker.cache_link import CacheLink, redis_client
 from worker.calls import Callee, Calls
 from worker.catalog import Cacheable, Catalog, Model, field_equals, predicate
 from worker.consistency import check_at_start
+from worker.flight import Flights
 from worker.handler import Handler
 from worker.health import HealthServer, Heartbeat, Readiness, health_app
 from worker.http_model import HttpTarget
@@ -33,6 +35,7 @@ from worker.logs import Log, quiet_libraries
 from worker.loop import Loop
 from worker.metrics import Metrics
 from worker.model import Target
+from worker.pool import Batching
 from worker.python_model import PythonTarget, load
 from worker.retry import RetryPolicy
 from worker.settings import CacheableRule, ModelSettings, Settings
@@ -116,7 +119,9 @@ def build_callee(name: str, model: ModelSettings, settings: Settings) -> Callee:
     policy = RetryPolicy(
         model.attempts, model.budget_seconds, model.wait_initial_seconds, model.wait_max_seconds
     )
-    return Callee(_build_target(name, model, settings), policy, model.concurrency, model.timeout_seconds)
+    batching = Batching(model.batch_size, model.batch_wait_ms / 1000) if model.batch_size > 1 else None
+    target = _build_target(name, model, settings)
+    return Callee(target, policy, model.concurrency, model.timeout_seconds, batching)
 
 
 def _build_target(name: str, model: ModelSettings, settings: Settings) -> Target:
@@ -203,7 +208,7 @@ def _say_audit(settings: Settings, client: "redis.Redis", log: Log) -> None:
 def _build_loop(
     settings: Settings, callees: dict[str, Callee], cache: RedisCache, watch: Watch, *, retry: bool
 ) -> Loop:
-    names, limits = Names(settings.prefix), limits_of(settings)
+    names, limits, token = Names(settings.prefix), limits_of(settings), secrets.token_hex(16)
     # A broker that takes nothing for now (an alarm) holds the loop up, and that is no reason to restart it.
     options = replace(broker_options(settings), reaps=True, on_wait=watch.turned)
     broker = open_broker(settings.broker_url, names, options)
@@ -216,11 +221,13 @@ def _build_loop(
         lambda: watch.cache_error("lookup"),
         watch.fault,
         entry_max_bytes=settings.entry_max_bytes,
+        token=token,
     )
     return Loop(
         broker,
         handler,
         Calls(callees, time.monotonic, broker.wake, watch),
+        Flights(cache, names, token, time.monotonic, lease_seconds=settings.flight_lease_seconds),
         watch,
         names,
         limits,

@@ -6,8 +6,9 @@ from typing import Any
 from worker.bench_model import SAMPLE
 
 _SAYS = """Calls the model with 1, 2, 4, 8, … calls at once, for as long as more of them bring more, and says
-which concurrency to set. Neither broker nor cache is touched. For a model that remembers answers itself, give
---payloads with many."""
+which concurrency to set; where its batch_size is above 1, first the same with the length of the arrays it is
+sent. Neither broker nor cache is touched. For a model that remembers answers itself, give --payloads with
+many."""
 
 
 def add_bench_model(sub: Any, common: argparse.ArgumentParser) -> None:

@@ -1,4 +1,4 @@
-"""`python -m worker bench-model MODEL`: what concurrency saturates a model.
+"""`python -m worker bench-model MODEL`: what concurrency, and what batch size, saturates a model.
 
 The calls go through the same target and the same pool of threads as a worker's. No broker and no cache is
 touched, nothing is remembered, nothing is retried.
@@ -20,7 +20,7 @@ from wire.values import refuse_large_integers
 from worker.app import build_callee
 from worker.calls import Callee
 from worker.console import FAILED, OK, UsageError, print_json, say
-from worker.pool import Attempt, Pool
+from worker.pool import Attempt, Batching, Pool
 from worker.sources import Loaded
 
 MOST = 1024
@@ -32,7 +32,8 @@ SAMPLE = b'{"text":"what a day"}'
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One setting: calls per second that ended well, their latencies in ms, the share that failed."""
+    """One setting: payloads per second that ended well, the latencies of their calls in ms, the share that
+    failed. `batch_size` is 1 for a model that takes no arrays."""
 
     concurrency: int
     rate: float
@@ -41,10 +42,12 @@ class Step:
     p99: float
     errors: float
     said: str = ""
+    batch_size: int = 1
 
 
 def bench_model(arguments: argparse.Namespace, loaded: Loaded) -> int:
-    """Try 1, 2, 4, 8, … calls at once, for as long as more of them bring more; say which to set."""
+    """Try 1, 2, 4, 8, … calls at once, for as long as more of them bring more; say which to set. For a model
+    that takes arrays, first the same with the length of one array."""
     models = loaded.settings.models
     if arguments.model not in models:
         known = ", ".join(models) or "there is none"
@@ -58,13 +61,19 @@ def bench_model(arguments: argparse.Namespace, loaded: Loaded) -> int:
         raise UsageError(f"error: {error}") from None
     if not arguments.json:
         say(f"{arguments.model} at {model.target}: {arguments.seconds:g} s each, with {_shown(payloads)}")
-        print(f"{'concurrency':>11} {'calls/s':>10} {'p50 ms':>9} {'p95 ms':>9} {'p99 ms':>9} {'failed':>7}")
-    steps = []
-    for step in climb(lambda concurrency: measure(callee, payloads, concurrency, arguments.seconds)):
-        steps.append(step)
+        print(_heading(callee))
+
+    def told(step: Step) -> Step:
         if not arguments.json:
-            print(_row(step), flush=True)
-    return _conclude(arguments, steps)
+            print(_row(step, callee), flush=True)
+        return step
+
+    sizes: list[Step] = []
+    if callee.batching is not None:
+        sizes = list(climb(lambda size: told(measure(callee, payloads, 1, arguments.seconds, size))))
+    size = best.batch_size if (best := chosen(sizes)) else 1
+    steps = list(climb(lambda most: told(measure(callee, payloads, most, arguments.seconds, size))))
+    return _conclude(arguments, callee, sizes, steps)
 
 
 def climb(measured: Callable[[int], Step]) -> Iterator[Step]:
@@ -86,28 +95,32 @@ def better(step: Step, before: Step) -> bool:
     return step.rate >= before.rate * _GROWTH and step.errors <= before.errors + _MORE_ERRORS
 
 
-def chosen(steps: Sequence[Step]) -> int | None:
-    """The setting to use: the last that was better than the one before it; None where no call ended well."""
+def chosen(steps: Sequence[Step]) -> Step | None:
+    """The one to use: the last that was better than the one before it; None where no call ended well."""
     found = None
     for before, step in zip([None, *steps], steps, strict=False):
         if step.rate > 0 and (before is None or better(step, before)):
-            found = step.concurrency
+            found = step
     return found
 
 
-def measure(callee: Callee, payloads: Sequence[bytes], concurrency: int, seconds: float) -> Step:
+def measure(
+    callee: Callee, payloads: Sequence[bytes], concurrency: int, seconds: float, batch_size: int = 1
+) -> Step:
     """Keep so many calls under way for `seconds`, longer where that is less than five calls of each thread.
 
     Before, every thread makes one call that does not count: it opens the connection.
     """
     ended: SimpleQueue[Attempt] = SimpleQueue()
-    pool = Pool("bench", callee.target, concurrency, ended.put)
+    batching = None if callee.batching is None else Batching(batch_size, 0.0)
+    pool = Pool("bench", callee.target, concurrency, ended.put, batching)
     source = itertools.cycle(payloads)
+    most = concurrency * batch_size
     try:
-        _run(pool, ended, source, callee, most=concurrency, until=time.monotonic())
+        _run(pool, ended, source, callee, most=most, until=time.monotonic())
         begun = time.monotonic()
-        attempts = _run(pool, ended, source, callee, most=concurrency, until=begun + seconds)
-        return _step(concurrency, attempts, begun)
+        attempts = _run(pool, ended, source, callee, most=most, until=begun + seconds)
+        return _step(concurrency, attempts, begun, batch_size)
     finally:
         pool.close()
 
@@ -150,14 +163,14 @@ def _some(pool: Pool, ended: "SimpleQueue[Attempt]", callee: Callee) -> Iterator
             yield attempt
 
 
-def _step(concurrency: int, attempts: Sequence[Attempt], begun: float) -> Step:
+def _step(concurrency: int, attempts: Sequence[Attempt], begun: float, batch_size: int) -> Step:
     good = sorted(1000 * (a.ended - a.begun) for a in attempts if a.result is not None)
     failed = len(attempts) - len(good)
     # What was written off has neither result nor error.
     said = next((str(a.error) if a.error else "no answer in time" for a in attempts if a.result is None), "")
     seconds = max(a.ended for a in attempts) - begun
     p50, p95, p99 = (good[int(share * len(good))] if good else 0.0 for share in (0.5, 0.95, 0.99))
-    return Step(concurrency, len(good) / seconds, p50, p95, p99, failed / len(attempts), said)
+    return Step(concurrency, len(good) / seconds, p50, p95, p99, failed / len(attempts), said, batch_size)
 
 
 def read_payloads(arguments: argparse.Namespace) -> list[bytes]:
@@ -181,29 +194,37 @@ def _canonical(line: bytes) -> bytes:
     return payload
 
 
-def _conclude(arguments: argparse.Namespace, steps: Sequence[Step]) -> int:
-    concurrency = chosen(steps)
+def _conclude(
+    arguments: argparse.Namespace, callee: Callee, sizes: Sequence[Step], steps: Sequence[Step]
+) -> int:
+    best = chosen(steps)
+    found = {} if best is None else {"concurrency": best.concurrency}
+    if best is not None and callee.batching is not None:
+        found["batch_size"] = best.batch_size
     if arguments.json:
-        print_json(
-            {
-                "model": arguments.model,
-                "steps": [asdict(step) for step in steps],
-                "concurrency": concurrency,
-            }
-        )
-    if concurrency is None:
+        tried = [asdict(step) for step in (*sizes, *steps)]
+        print_json({"model": arguments.model, "steps": tried, "concurrency": None, **found})
+    if best is None:
         say(f"error: no call ended well: {steps[-1].said}")
         return FAILED
     if not arguments.json:
-        print(f"\n[models.{arguments.model}]\nconcurrency = {concurrency}")
+        print(f"\n[models.{arguments.model}]")
+        print("\n".join(f"{name} = {value}" for name, value in found.items()))
     return OK
 
 
-def _row(step: Step) -> str:
+def _heading(callee: Callee) -> str:
+    batch = "" if callee.batching is None else f" {'batch':>6}"
+    rate = "calls/s" if callee.batching is None else "rows/s"
+    return f"{'concurrency':>11}{batch} {rate:>10} {'p50 ms':>9} {'p95 ms':>9} {'p99 ms':>9} {'failed':>7}"
+
+
+def _row(step: Step, callee: Callee) -> str:
     said = f"  {step.said[:80]}" if step.said else ""
+    batch = "" if callee.batching is None else f" {step.batch_size:>6}"
     return (
-        f"{step.concurrency:>11} {step.rate:>10,.1f} {step.p50:>9,.1f} {step.p95:>9,.1f} {step.p99:>9,.1f} "
-        f"{step.errors:>7.1%}{said}"
+        f"{step.concurrency:>11}{batch} {step.rate:>10,.1f} {step.p50:>9,.1f} {step.p95:>9,.1f} "
+        f"{step.p99:>9,.1f} {step.errors:>7.1%}{said}"
     )
 
 

@@ -6,15 +6,19 @@ It fails open. A server that refuses, hangs, trickles, is full or evicts costs m
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import NamedTuple, Protocol, TypeVar, cast
+from typing import Any, NamedTuple, Protocol, TypeVar, cast
 
 import redis
 
 from worker.breaker import Breaker
 from worker.cache_link import CacheLink
 from worker.deadline import DeadlineRunner
+from worker.script import Argument, Script
 
 T = TypeVar("T")
+Call = tuple[Sequence[str], Sequence[Argument]]
+_WRONG = -2
+_TAKE, _STORE, _KEEP = Script("take"), Script("store"), Script("keep")
 
 
 class CacheDown(Exception):
@@ -22,11 +26,27 @@ class CacheDown(Exception):
 
 
 class Write(NamedTuple):
-    """A value to store under a name for so many seconds."""
+    """A value to store under a name for so many seconds.
+
+    `created` is when the call behind it began (Unix seconds): it replaces nothing that began later. `lease`
+    is the name of the lease on that call, which ends if `token` holds it.
+    """
 
     name: str
     value: bytes
     seconds: float
+    created: float
+    lease: str
+    token: str
+
+
+class Taken(NamedTuple):
+    """What became of asking for a lease: the entry that is there by now, or whether the lease is ours, or
+    whether there is nothing to wait for (who had it brought nothing that could be kept)."""
+
+    entry: bytes | None
+    is_ours: bool
+    is_over: bool
 
 
 class Cache(Protocol):
@@ -38,6 +58,21 @@ class Cache(Protocol):
     def write(self, writes: Sequence[Write]) -> int:
         """Store all; returns how many the server refused (full, read-only). Raises CacheDown."""
 
+    def take(self, pairs: Sequence[tuple[str, str]], token: str, seconds: float) -> list[Taken]:
+        """For each name of an entry and of the lease on it: look again, or take the lease.
+
+        Raises CacheDown.
+        """
+
+    def renew(self, leases: Sequence[str], token: str, seconds: float) -> None:
+        """Hold these for so long from now on, those that `token` holds; for 0 seconds: let them go.
+
+        Raises CacheDown.
+        """
+
+    def give_up(self, leases: Sequence[str], token: str, seconds: float) -> None:
+        """Say for so long that nothing will come of these. Raises CacheDown."""
+
     @property
     def is_down(self) -> bool:
         """Whether it is known not to answer."""
@@ -47,7 +82,7 @@ class Observer(Protocol):
     """What a cache tells of itself."""
 
     def cache_operation(self, operation: str, seconds: float) -> None:
-        """One operation (`lookup`, `write`) went well."""
+        """One operation (`lookup`, `write`, `lease`) went well."""
 
     def cache_error(self, operation: str) -> None:
         """One operation failed, or one value was refused."""
@@ -89,15 +124,33 @@ class RedisCache:
         """See Cache."""
         if not writes:
             return 0
-        answers = self._guarded("write", partial(_write, writes))
+        answers = self._run("write", _STORE, [_stored(write) for write in writes])
         refused = 0
         for write, answer in zip(writes, answers, strict=True):
             if isinstance(answer, Exception):
                 refused += 1
                 self._observer.cache_error("write")
-            else:
+            elif answer == 1:  # else there was a newer one
                 self._observer.cache_stored(len(write.value))
         return refused
+
+    def take(self, pairs: Sequence[tuple[str, str]], token: str, seconds: float) -> list[Taken]:
+        """See Cache."""
+        keys = [name for pair in pairs for name in pair]
+        (answers,) = self._run("lease", _TAKE, [(keys, (token, _milliseconds(seconds)))])
+        if isinstance(answers, redis.RedisError):
+            answers = [(None, _WRONG)] * len(pairs)
+        if any(state == [_WRONG] for _, *state in answers):
+            self._observer.cache_error("lease")
+        return [Taken(entry, state == [1], state in ([-1], [_WRONG])) for entry, *state in answers]
+
+    def renew(self, leases: Sequence[str], token: str, seconds: float) -> None:
+        """See Cache."""
+        self._keep(leases, token, _milliseconds(seconds) if seconds > 0 else 0, "")
+
+    def give_up(self, leases: Sequence[str], token: str, seconds: float) -> None:
+        """See Cache."""
+        self._keep(leases, token, _milliseconds(seconds), "!")
 
     def close(self) -> None:
         """Give up the connection."""
@@ -105,6 +158,14 @@ class RedisCache:
         link, self._link = self._link, None
         if link is not None:
             link.close()
+
+    def _keep(self, leases: Sequence[str], token: str, milliseconds: int, last_word: str) -> None:
+        (answer,) = self._run("lease", _KEEP, [(leases, (token, milliseconds, last_word))])
+        if isinstance(answer, redis.RedisError):
+            self._observer.cache_error("lease")
+
+    def _run(self, operation: str, script: Script, calls: Sequence[Call]) -> list[Any]:
+        return self._guarded(operation, partial(_run, script, calls))
 
     def _guarded(self, operation: str, ask: Callable[[CacheLink, float], T]) -> T:
         if not self._breaker.allows():
@@ -137,7 +198,18 @@ def _read(names: Sequence[str], link: CacheLink, ends_at: float) -> list[bytes |
     return cast("list[bytes | None]", values)
 
 
-def _write(writes: Sequence[Write], link: CacheLink, ends_at: float) -> list[object]:
-    return link.ask(
-        [("SET", w.name, w.value, "PX", max(1, round(w.seconds * 1000))) for w in writes], ends_at
-    )
+def _run(script: Script, calls: Sequence[Call], link: CacheLink, ends_at: float) -> list[Any]:
+    commands = [script.call(*call) for call in calls]
+    answers = link.ask(commands, ends_at)
+    if not any(isinstance(answer, redis.exceptions.NoScriptError) for answer in answers):
+        return answers
+    return link.ask([("SCRIPT", "LOAD", script.source), *commands], ends_at)[1:]
+
+
+def _stored(write: Write) -> Call:
+    arguments = (write.value, _milliseconds(write.seconds), write.created, write.token)
+    return (write.name, write.lease), arguments
+
+
+def _milliseconds(seconds: float) -> int:
+    return max(1, round(seconds * 1000))

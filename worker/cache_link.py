@@ -18,7 +18,7 @@ from redis.connection import AbstractConnection, ConnectionPool
 from redis.retry import Retry
 
 T = TypeVar("T")
-Command = Sequence[str | bytes | int]
+Command = Sequence[str | bytes | int | float]
 _READ_BYTES = 1 << 18  # the entries of a batch in one recv, or nearly
 _OPTIONS: dict[str, Any] = {"retry": Retry(NoBackoff(), 0), "socket_read_size": _READ_BYTES}
 

@@ -9,11 +9,13 @@ from typing import Any, NamedTuple, Protocol
 
 from wire.errors import Failure
 from worker.model import ModelError, Target, TimedOut, TransientFailure
-from worker.pool import Attempt, Pool
+from worker.pool import Attempt, Batching, Pool
 from worker.retry import RetryPolicy
 
 # A target's own timeout comes first: it frees its thread. The loop's is for those that have none.
 _GRACE_SECONDS = 0.5
+# Why a call for many requests can fail because of one of them; a model that is away or late fails for all.
+_BY_A_ROW = frozenset({"status", "transient"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,12 +26,14 @@ class Callee:
     retry: RetryPolicy
     concurrency: int
     timeout_seconds: float
+    batching: Batching | None = None
 
 
 class Answered(NamedTuple):
     """How a call ended. `tag` is the caller's; exactly one of `result` and `failure` is set.
 
-    `created` is when the successful attempt began (Unix seconds), `seconds` how long it took.
+    `created` is when the successful attempt began (Unix seconds), `seconds` how long it took, divided by the
+    rows of its call.
     """
 
     tag: Any
@@ -50,10 +54,10 @@ class CallObserver(Protocol):
 
 
 class _Call:
-    __slots__ = ("attempts", "begun", "model", "payload", "tag")
+    __slots__ = ("alone", "attempts", "begun", "model", "payload", "tag")
 
-    def __init__(self, model: str, payload: bytes, tag: Any) -> None:
-        self.model, self.payload, self.tag = model, payload, tag
+    def __init__(self, model: str, payload: bytes, tag: Any, *, alone: bool) -> None:
+        self.model, self.payload, self.tag, self.alone = model, payload, tag, alone
         self.attempts = 0
         self.begun = 0.0  # of the first attempt: the wait for a thread is not the model's budget
 
@@ -73,13 +77,14 @@ class Calls:
         self._timers: list[tuple[float, int, _Call]] = []
         self._order = itertools.count()
         self._pools = {
-            name: Pool(name, callee.target, callee.concurrency, self._on_end)
+            name: Pool(name, callee.target, callee.concurrency, self._on_end, callee.batching)
             for name, callee in callees.items()
         }
 
-    def start(self, model: str, payload: bytes, tag: Any) -> None:
-        """Begin a call; its end comes out of `advance`."""
-        self._attempt(_Call(model, payload, tag))
+    def start(self, model: str, payload: bytes, tag: Any, *, alone: bool = False) -> None:
+        """Begin a call, which shares itself with no other if it is to be `alone`; its end comes out of
+        `advance`."""
+        self._attempt(_Call(model, payload, tag, alone=alone))
 
     def advance(self) -> list[Answered]:
         """Begin the attempts whose wait is over; return the calls that have ended since the last time."""
@@ -107,7 +112,10 @@ class Calls:
 
     def _attempt(self, call: _Call) -> None:
         call.attempts += 1
-        self._pools[call.model].submit(Attempt(call, call.payload))
+        # The last one shares its call with nobody: a row that makes the model fail must fail alone.
+        if 1 < call.attempts == self._callees[call.model].retry.attempts:
+            call.alone = True
+        self._pools[call.model].submit(Attempt(call, call.payload, alone=call.alone))
 
     def _on_end(self, attempt: Attempt) -> None:
         self._ended.append(attempt)
@@ -131,10 +139,20 @@ class Calls:
         error = attempt.error
         self._observer.model_attempt(call.model, _named(error), seconds)
         if error is None:
-            return Answered(call.tag, attempt.result, None, attempt.begun_at, seconds)
+            return Answered(call.tag, attempt.result, None, attempt.begun_at, seconds / attempt.rows)
         if isinstance(error, TransientFailure) and self._retry(call, error):
             return None
-        failure = Failure(error.kind, str(error), call.attempts)
+        if attempt.rows > 1 and error.reason in _BY_A_ROW:
+            call.alone = True
+            self._attempt(call)
+            return None
+        # Of a call for many the model's words may be about another's payload.
+        said = (
+            str(error)
+            if attempt.rows == 1
+            else f"{str(error).partition(': ')[0]}, for {attempt.rows} requests"
+        )
+        failure = Failure(error.kind, said, call.attempts)
         return Answered(call.tag, None, failure, attempt.begun_at, seconds)
 
     def _retry(self, call: _Call, error: TransientFailure) -> bool:

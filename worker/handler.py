@@ -29,13 +29,13 @@ Ask = tuple[Delivery, int, Request, Model]
 
 class Job:
     """One request that needs its model. `outcome` is what it will be if the model answers; `key` is None for
-    a bypass."""
+    a bypass; others wait for it where it `has_lease`."""
 
-    __slots__ = ("delivery", "key", "model", "outcome", "position", "request")
+    __slots__ = ("delivery", "has_lease", "key", "model", "outcome", "position", "request")
 
     def __init__(self, ask: Ask, outcome: Outcome, key: str | None) -> None:
         self.delivery, self.position, self.request, self.model = ask
-        self.outcome, self.key = outcome, key
+        self.outcome, self.key, self.has_lease = outcome, key, False
 
 
 class Batch(NamedTuple):
@@ -47,7 +47,7 @@ class Batch(NamedTuple):
 
 class Handler:
     """Handles the messages of one worker. `clock` gives Unix seconds; `on_bad_entry` is told of
-    each unreadable entry, `on_fault` of each mistake of our own."""
+    each unreadable entry, `on_fault` of each mistake of our own. `token` is what our leases say."""
 
     def __init__(
         self,
@@ -60,10 +60,11 @@ class Handler:
         on_fault: Callable[[Exception], None],
         *,
         entry_max_bytes: int = 1 << 20,
+        token: str = "",
     ) -> None:
         self._catalog, self._cache, self._names, self._limits = catalog, cache, names, limits
         self._clock, self._on_bad_entry, self._on_fault = clock, on_bad_entry, on_fault
-        self._entry_max_bytes = entry_max_bytes
+        self._entry_max_bytes, self._token = entry_max_bytes, token
         self._entry_name = {m: names.entry_maker(m.name, m.version) for m in catalog.models()}
 
     def handle(self, messages: Sequence[Message], received: float) -> Batch:
@@ -84,6 +85,22 @@ class Handler:
                 job.delivery.answer(job.position, reply, (job.model.name, job.outcome))
             elif answer.failure is not None:
                 self._fail(job.delivery, job.position, job.request, answer.failure, Outcome.FAILED, job)
+
+    def coalesce(self, found: Iterable[tuple[Sequence[Job], bytes]]) -> list[Job]:
+        """Answer those who waited for the call of another worker from the entry that it wrote. Returns the
+        jobs whose entry is of no use: it cannot be read, or is no longer fresh."""
+        now, left = self._clock(), list[Job]()
+        for jobs, stored in found:
+            entry = self._entry(stored, jobs[0].key or "")
+            if entry is None or entry.expires <= now:
+                left += jobs
+                continue
+            times = max(0.0, now - entry.created), entry.expires - now
+            for job in jobs:
+                origin = Provenance(Outcome.COALESCED, job.model.name, job.model.version, job.key, *times)
+                reply = encode_result(job.request.id, entry.body, origin)
+                job.delivery.answer(job.position, reply, (job.model.name, Outcome.COALESCED))
+        return left
 
     def _open(self, message: Message, received: float) -> Delivery:
         try:
@@ -155,9 +172,11 @@ class Handler:
             return None
 
     def _remember(self, answers: Sequence[Answered]) -> None:
-        writes = [write for answer in answers if (write := self._write_of(answer)) is not None]
+        writes = {a.tag: write for a in answers if (write := self._write_of(a)) is not None}
         try:
-            self._cache.write(writes)
+            self._cache.write(list(writes.values()))
+            for job in writes:
+                job.has_lease = False
         except CacheDown:
             # A refresh promises a new entry, so it may not pass for one when there is none.
             for answer in answers:
@@ -178,7 +197,9 @@ class Handler:
         expires = answer.created + ttl
         entry = Entry(job.key, answer.created, expires, round(answer.seconds * 1000), result)
         name = self._entry_name[job.model](job.key)
-        return Write(name, entry.encode(), max(0.001, expires - self._clock()))
+        lease = self._names.flight(job.model.name, job.model.version, job.key)
+        seconds = max(0.001, expires - self._clock())
+        return Write(name, entry.encode(), seconds, answer.created, lease, self._token)
 
     def _fail(
         self,

@@ -2,7 +2,7 @@
 
 import email.utils
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from urllib.parse import urlsplit
 
 import urllib3
@@ -10,11 +10,21 @@ from urllib3.exceptions import HTTPError, NewConnectionError
 from urllib3.exceptions import TimeoutError as HTTPTimeout
 from urllib3.response import BaseHTTPResponse
 
-from worker.model import BadResult, Rejection, TimedOut, TransientFailure, result_from_json
+from worker.model import (
+    BadResult,
+    ModelError,
+    Rejection,
+    TimedOut,
+    TransientFailure,
+    result_from_json,
+    results_from_json,
+)
 
 _CHUNK = 1 << 16
 _TRANSIENT = frozenset({408, 425, 429})
+_OF_THE_CALL = frozenset({401, 403, 404, 405})  # no row is to blame
 _SHOWN_BYTES = 200
+_BATCH_MAX_BYTES = 64 << 20  # of one answer to many
 
 
 class HttpTarget:
@@ -49,6 +59,15 @@ class HttpTarget:
 
     def call(self, payload: bytes) -> bytes:
         """See worker.model.Target."""
+        return result_from_json(self._post(payload), self._max_bytes)
+
+    def call_batch(self, payloads: Sequence[bytes]) -> list[bytes | ModelError]:
+        """See worker.model.Target. POST of a JSON array, answered by one of the same length."""
+        body = self._post(b"[" + b",".join(payloads) + b"]", len(payloads))
+        return results_from_json(body, len(payloads), self._max_bytes)
+
+    def _post(self, payload: bytes, rows: int = 1) -> bytes:
+        """The body of a 2xx answer, of at most as many bytes as so many results may have."""
         end = time.monotonic() + self._timeout
         try:
             response = self._pool.urlopen(
@@ -62,7 +81,8 @@ class HttpTarget:
                 preload_content=False,
                 decode_content=False,
             )
-            return self._result(response, end)
+            most = self._max_bytes if rows == 1 else min(rows * self._max_bytes, _BATCH_MAX_BYTES)
+            return self._body(response, end, most)
         except NewConnectionError as error:  # which urllib3 counts among its timeouts
             raise _unreachable(error) from None
         except (HTTPTimeout, TimeoutError):
@@ -70,13 +90,13 @@ class HttpTarget:
         except (HTTPError, OSError) as error:
             raise _unreachable(error) from None
 
-    def _result(self, response: BaseHTTPResponse, end: float) -> bytes:
+    def _body(self, response: BaseHTTPResponse, end: float, most: int) -> bytes:
         status = response.status
-        body = self._read(response, end)
+        body = self._read(response, end, most)
         if 200 <= status < 300:
-            if len(body) > self._max_bytes:
-                raise BadResult(f"result has more than {self._max_bytes} bytes")
-            return result_from_json(body, self._max_bytes)
+            if len(body) > most:
+                raise BadResult(f"result has more than {most} bytes")
+            return body
         said = body[:_SHOWN_BYTES].decode("utf-8", "replace").strip()
         message = f"model answered {status}" + (f": {said}" if said else "")
         if status in _TRANSIENT or status >= 500:
@@ -84,13 +104,13 @@ class HttpTarget:
                 message, "status", retry_after_seconds(response.headers.get("Retry-After"))
             )
         if 300 <= status < 400:
-            raise Rejection(f"{message}; redirects are not followed")
-        raise Rejection(message)
+            raise Rejection(f"{message}; redirects are not followed", splits=False)
+        raise Rejection(message, splits=status not in _OF_THE_CALL)
 
-    def _read(self, response: BaseHTTPResponse, end: float) -> bytes:
+    def _read(self, response: BaseHTTPResponse, end: float, most: int) -> bytes:
         """At most one byte over the limit. A timeout counts per recv, so the clock is read between them."""
         parts: list[bytes] = []
-        left = self._max_bytes + 1
+        left = most + 1
         try:
             while left > 0 and (chunk := response.read1(min(_CHUNK, left))):
                 parts.append(chunk)

@@ -7,12 +7,14 @@ next messages are received and handled.
 import contextlib
 import random
 from collections.abc import Callable
+from functools import partial
 
 from broker.base import Broker, BrokerError, BrokerLost, BrokerUnreachable, Settlement
 from wire.message import Limits
 from wire.names import Names
 from worker.calls import Calls
 from worker.delivery import Delivery
+from worker.flight import Flights, News
 from worker.handler import Batch, Handler, Job
 from worker.intake import Intake
 from worker.observer import LoopObserver
@@ -34,6 +36,7 @@ class Loop:
         broker: Broker,
         handler: Handler,
         calls: Calls,
+        flights: Flights,
         observer: LoopObserver,
         names: Names,
         limits: Limits,
@@ -48,6 +51,7 @@ class Loop:
         dead_letter_failed: bool,
     ) -> None:
         self._broker, self._handler, self._calls, self._observer = broker, handler, calls, observer
+        self._flights = flights
         self._requests = names.requests
         self._clock, self._sleep = clock, sleep
         self._intake, self._reconnect_max_seconds = intake, reconnect_max_seconds
@@ -59,7 +63,7 @@ class Loop:
             return delivery.settlement(names, limits, now, dead_letter_failed=dead_letter_failed)
 
         self._settling = Settling(broker, observer, settlement)
-        self._suspects = Suspects(broker, handler, self._start, clock)
+        self._suspects = Suspects(broker, handler, partial(self._start, alone=True), clock)
         self._stopping = self._abandoning = False
         self._pause = _BACKOFF_SECONDS
         self.lost_model: str | None = None
@@ -99,8 +103,8 @@ class Loop:
             batch = self._handler.handle(ordinary, self._clock())
             self._hold(batch)
             self._intake.learn(batch.deliveries)
-            for job in batch.calls:
-                self._start(job)
+            if batch.calls:
+                self._follow(self._flights.begin(batch.calls))
             self._commit()
 
     def _advance(self, *, wait: bool = False) -> None:
@@ -115,20 +119,26 @@ class Loop:
             self._commit(wait=True)
 
     def _collect(self) -> None:
-        answers = self._calls.advance()
+        answers = self._flights.land(self._calls.advance())
         self._handler.finish(answers)
+        self._flights.give_up(answers)
         self._suspects.finished(answers)
+        self._follow(self._flights.look())
+
+    def _follow(self, news: News) -> None:
+        for job in [*news.calls, *self._flights.begin_alone(self._handler.coalesce(news.found))]:
+            self._start(job)
 
     def _hold(self, batch: Batch) -> None:
         self._open.update(batch.deliveries)
         self._observer.received(batch.deliveries)
 
-    def _start(self, job: Job) -> None:
-        self._calls.start(job.model.name, job.request.payload, job)
+    def _start(self, job: Job, *, alone: bool = False) -> None:
+        self._calls.start(job.model.name, job.request.payload, job, alone=alone)
 
     def _patience(self) -> float:
-        due = self._calls.next_due_seconds()
-        return _IDLE_SECONDS if due is None else min(due, _IDLE_SECONDS)
+        due = self._calls.next_due_seconds(), self._flights.next_due_seconds()
+        return min([_IDLE_SECONDS, *(seconds for seconds in due if seconds is not None)])
 
     def _commit(self, *, wait: bool = False) -> None:
         """Settle what is answered, and go on; or, with `wait`, when all of it is settled."""
@@ -209,6 +219,7 @@ class Loop:
                 self._pause = _BACKOFF_SECONDS
             except BrokerLost as error:
                 self._reconnect(error, is_over)
+        self._flights.close()
         with contextlib.suppress(BrokerLost):  # then it gives everything back by itself
             self._broker.release([delivery.message for delivery in self._open])
         self._observer.drained(len(self._open))

@@ -97,7 +97,10 @@ class Metrics:
     def _define_model(self) -> None:
         registry = self.registry
         self.attempts = Counter(
-            "recollect_model_attempts", "Model calls ended.", ["model", "result"], registry=registry
+            "recollect_model_attempts",
+            "Model calls ended, counted for each request in them.",
+            ["model", "result"],
+            registry=registry,
         )
         self.call_seconds = BatchHistogram(
             "recollect_model_call_duration_seconds",
@@ -136,7 +139,7 @@ class Metrics:
                 self.retries.labels(model, reason)
             self.saved.labels(model)
             self.call_seconds.touch(model)
-        for operation in ("lookup", "write"):
+        for operation in ("lookup", "write", "lease"):
             self.cache_errors.labels(operation)
             self.cache_seconds.touch(operation)
         for status in ("ok", "error"):

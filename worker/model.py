@@ -8,19 +8,23 @@ ModelError
 """
 
 import json
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import orjson
 
-from wire.errors import ErrorKind, InvalidRequest
+from wire.errors import ErrorKind, InvalidRequest, TransientError
 from wire.values import refuse_nan
+
+_SHOWN_CHARS = 200
 
 
 class ModelError(Exception):
     """A call that brought no result. `kind` is what the reply says, `reason` what the retry metric says."""
 
     kind = ErrorKind.INTERNAL
-    reason = "transient"
+    reason = "rejected"
+    splits = True  # whether a call for many requests is worth splitting, to find the one to blame
 
 
 class TransientFailure(ModelError):
@@ -44,9 +48,13 @@ class TimedOut(TransientFailure):
 
 
 class Rejection(ModelError):
-    """The model refuses this payload; asking again would change nothing."""
+    """The model refuses this payload, or, without `splits`, any; asking again would change nothing."""
 
     kind = ErrorKind.MODEL_REJECTED
+
+    def __init__(self, message: str, *, splits: bool = True) -> None:
+        super().__init__(message)
+        self.splits = splits
 
 
 class BadResult(ModelError):
@@ -64,6 +72,9 @@ class Target(Protocol):
     def call(self, payload: bytes) -> bytes:
         """The result as JSON text in one line. Raises ModelError."""
 
+    def call_batch(self, payloads: Sequence[bytes]) -> list[bytes | ModelError]:
+        """The result of each, or what is wrong with that one. Raises ModelError for the call as a whole."""
+
 
 def result_from_json(text: bytes, max_bytes: int) -> bytes:
     """A model's JSON answer in one line, checked. Raises BadResult."""
@@ -80,6 +91,65 @@ def result_from_json(text: bytes, max_bytes: int) -> bytes:
     if b"e+" in result:
         return json.dumps(json.loads(text), separators=(",", ":")).encode()
     return result
+
+
+def results_from_json(text: bytes, count: int, max_bytes: int) -> list[bytes | ModelError]:
+    """A model's JSON array of `count` answers, each checked alone; `{"error": …}` is no result.
+
+    Raises BadResult where it is no such array.
+    """
+    try:
+        values = orjson.loads(text)
+        _check_array(values, count)
+        results = [orjson.dumps(value) for value in values]
+    except orjson.JSONDecodeError as error:
+        raise BadResult(f"result is not JSON: {error}") from None
+    except TypeError:
+        raise BadResult("result nests deeper than 254 levels") from None
+    # An integer beyond 64 bits has become a float: the slower parser keeps it, and only it is asked then.
+    if any(b"e+" in result for result in results):
+        results = [json.dumps(value, separators=(",", ":")).encode() for value in json.loads(text)]
+    return [
+        _said_error(value) or _bounded(result, max_bytes)
+        for value, result in zip(values, results, strict=True)
+    ]
+
+
+def results_from_python(values: Any, count: int, max_bytes: int) -> list[bytes | ModelError]:
+    """The same of the list that a Python model returned; an exception in it is that row's."""
+    if hasattr(values, "tolist"):
+        values = values.tolist()
+    _check_array(values, count)
+    return [_one_from_python(value, max_bytes) for value in values]
+
+
+def _check_array(values: Any, count: int) -> None:
+    if not isinstance(values, list | tuple) or len(values) != count:
+        found = f"{len(values)} results" if isinstance(values, list | tuple) else type(values).__name__
+        raise BadResult(f"model answered a batch of {count} with {found}; expected an array of {count}")
+
+
+def _said_error(value: Any) -> ModelError | None:
+    if isinstance(value, dict) and value.keys() == {"error"} and value["error"] is not None:
+        return Rejection(f"model answered an error: {str(value['error'])[:_SHOWN_CHARS]}")
+    return None
+
+
+def _bounded(result: bytes, max_bytes: int) -> bytes | ModelError:
+    return result if len(result) <= max_bytes else BadResult(f"result has more than {max_bytes} bytes")
+
+
+def _one_from_python(value: Any, max_bytes: int) -> bytes | ModelError:
+    if isinstance(value, ModelError):
+        return value
+    if isinstance(value, TransientError):
+        return TransientFailure(f"model failed: {value}", "transient", value.retry_after)
+    if isinstance(value, Exception):
+        return Rejection(f"model raised {type(value).__name__}: {value}")
+    try:
+        return _said_error(value) or result_from_python(value, max_bytes)
+    except BadResult as bad:
+        return bad
 
 
 def result_from_python(value: Any, max_bytes: int) -> bytes:

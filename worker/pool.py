@@ -6,34 +6,68 @@ takes its place, and what it brings later is dropped. Too many of those, and the
 
 import threading
 import time
-from collections.abc import Callable
-from queue import SimpleQueue
-from typing import Any
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
-from worker.model import ModelError, Rejection, Target
+from worker.model import ModelError, Rejection, Target, TransientFailure
+
+_MOST_BYTES = 16 << 20  # of payloads in one call, or nearly
+
+
+class Batching(NamedTuple):
+    """How many payloads go into one call at most, and how long the first waits for others."""
+
+    size: int
+    wait_seconds: float
 
 
 class Attempt:
-    """One model call: set up by the loop, filled in by a thread, read by the loop when it is done."""
+    """One payload's part in a model call: set up by the loop, filled in by a thread, read by the loop when it
+    is done. `alone` says that it shares its call with no other; `rows` is how many did."""
 
-    __slots__ = ("begun", "begun_at", "call", "ended", "error", "payload", "result", "written_off")
+    __slots__ = ("alone", "begun", "begun_at", "call", "ended", "error", "payload", "result", "rows")
 
-    def __init__(self, call: Any, payload: bytes) -> None:
-        self.call, self.payload = call, payload
+    def __init__(self, call: Any, payload: bytes, *, alone: bool = False) -> None:
+        self.call, self.payload, self.alone = call, payload, alone
         self.begun = self.ended = 0.0  # monotonic seconds; 0 while it has not begun
         self.begun_at = 0.0  # Unix seconds
         self.result: bytes | None = None
         self.error: ModelError | None = None
+        self.rows = 1
+
+
+class _Load:
+    """What a thread has taken; `begun` is when its present call began."""
+
+    __slots__ = ("begun", "pending", "written_off")
+
+    def __init__(self, attempts: Sequence[Attempt]) -> None:
+        self.pending = set(attempts)
+        self.begun = time.monotonic()
         self.written_off = False
 
 
 class Pool:
-    """At most `size` calls of one target at once. `done` is told of each end, on the thread that made it."""
+    """At most `size` calls of one target at once. `done` is told of each end, on the thread that made it.
 
-    def __init__(self, name: str, target: Target, size: int, done: Callable[[Attempt], None]) -> None:
+    With `batching`, payloads that wait share a call. One that is rejected as a whole is split until it is
+    known which rows are to blame.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        target: Target,
+        size: int,
+        done: Callable[[Attempt], None],
+        batching: Batching | None = None,
+    ) -> None:
         self._name, self._target, self.size, self._done = name, target, size, done
-        self._waiting: SimpleQueue[Attempt | None] = SimpleQueue()
-        self._running: set[Attempt] = set()
+        self._batching = batching
+        self._waiting: deque[Attempt | None] = deque()
+        self._ready, self._gathering = threading.Condition(), threading.Lock()
+        self._running: set[_Load] = set()
         self._threads = 0
         self._lost = 0
         self._lock = threading.Lock()
@@ -47,49 +81,113 @@ class Pool:
         """Call as soon as a thread is free."""
         if self._threads < self.size:
             self._grow()
-        self._waiting.put(attempt)
+        self._put(attempt)
 
     def overdue(self, now: float, seconds: float) -> list[Attempt]:
-        """Write off the calls that began more than `seconds` ago, and return them."""
+        """Write off the calls that began more than `seconds` ago, and return what was in them."""
         with self._lock:
-            late = [attempt for attempt in self._running if now - attempt.begun > seconds]
-            for attempt in late:
-                attempt.written_off = True
-                self._running.discard(attempt)
+            late = [load for load in self._running if now - load.begun > seconds]
+            for load in late:
+                load.written_off = True
+                self._running.discard(load)
                 self._lost += 1
                 self._threads -= 1
         for _ in late:
             self._grow()
-        return late
+        return [attempt for load in late for attempt in load.pending]
 
     def close(self) -> None:
         """Let the threads end after what they are doing."""
         for _ in range(self._threads):
-            self._waiting.put(None)
+            self._put(None)
+
+    def _put(self, attempt: Attempt | None) -> None:
+        with self._ready:
+            self._waiting.append(attempt)
+            self._ready.notify()
 
     def _grow(self) -> None:
         self._threads += 1
         threading.Thread(target=self._work, name=f"model {self._name}", daemon=True).start()
 
     def _work(self) -> None:
-        while (attempt := self._waiting.get()) is not None:
-            attempt.begun_at, attempt.begun = time.time(), time.monotonic()
+        while attempts := self._take():
+            load = _Load(attempts)
             with self._lock:
-                self._running.add(attempt)
-            self._call(attempt)
+                self._running.add(load)
+            self._call(load, attempts)
             with self._lock:
-                self._running.discard(attempt)
-                if attempt.written_off:
+                self._running.discard(load)
+                if load.written_off:
                     self._lost -= 1
                     return
-            self._done(attempt)
 
-    def _call(self, attempt: Attempt) -> None:
+    def _take(self) -> list[Attempt]:
+        """What the next call carries; nothing at the end. One thread gathers at a time, or many idle ones
+        would each take one."""
+        with self._gathering, self._ready:
+            while not self._waiting:
+                self._ready.wait()
+            first = self._waiting.popleft()
+            if first is None:
+                return []
+            taken = [first]
+            if self._batching is None or first.alone:
+                return taken
+            end = time.monotonic() + self._batching.wait_seconds
+            size = len(first.payload)
+            while len(taken) < self._batching.size and size < _MOST_BYTES and self._has_another(end):
+                following = self._waiting[0]
+                if following is None or following.alone:
+                    break
+                taken.append(following)
+                size += len(following.payload)
+                self._waiting.popleft()
+            return taken
+
+    def _has_another(self, end: float) -> bool:
+        while not self._waiting:
+            if not self._ready.wait(max(0.0, end - time.monotonic())):
+                return bool(self._waiting)
+        return True
+
+    def _call(self, load: _Load, attempts: Sequence[Attempt]) -> None:
+        with self._lock:
+            if load.written_off:
+                return
+            begun_at, load.begun = time.time(), time.monotonic()
+            for attempt in attempts:
+                attempt.begun_at, attempt.begun, attempt.rows = begun_at, load.begun, len(attempts)
+        answers = self._answers([attempt.payload for attempt in attempts])
+        if isinstance(answers, ModelError):
+            if len(attempts) > 1 and answers.splits and not isinstance(answers, TransientFailure):
+                middle = len(attempts) // 2
+                self._call(load, attempts[:middle])
+                self._call(load, attempts[middle:])
+                return
+            answers = [answers] * len(attempts)
+        self._settle(load, attempts, answers)
+
+    def _answers(self, payloads: Sequence[bytes]) -> Sequence[bytes | ModelError] | ModelError:
         try:
-            result, error = self._target.call(attempt.payload), None
+            if self._batching is None:
+                return [self._target.call(payloads[0])]
+            return self._target.call_batch(payloads)
         except ModelError as failure:
-            result, error = None, failure
+            return failure
         except BaseException as fault:  # noqa: BLE001 - a model may raise SystemExit; the thread must live
-            result, error = None, Rejection(f"model raised {type(fault).__name__}: {fault}")
-        if not attempt.written_off:
-            attempt.result, attempt.error, attempt.ended = result, error, time.monotonic()
+            return Rejection(f"model raised {type(fault).__name__}: {fault}")
+
+    def _settle(
+        self, load: _Load, attempts: Sequence[Attempt], answers: Sequence[bytes | ModelError]
+    ) -> None:
+        with self._lock:
+            if load.written_off:
+                return
+            for attempt, answer in zip(attempts, answers, strict=True):
+                attempt.ended = time.monotonic()
+                attempt.result = answer if isinstance(answer, bytes) else None
+                attempt.error = answer if isinstance(answer, ModelError) else None
+                load.pending.remove(attempt)
+        for attempt in attempts:
+            self._done(attempt)

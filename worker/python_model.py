@@ -1,13 +1,13 @@
 """A model that is a Python callable: `python:package.module:callable`, payload in, result out."""
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import orjson
 
 from wire.errors import TransientError
-from worker.model import ModelError, Rejection, TransientFailure, result_from_python
+from worker.model import ModelError, Rejection, TransientFailure, result_from_python, results_from_python
 
 
 class PythonTarget:
@@ -26,17 +26,24 @@ class PythonTarget:
 
     def call(self, payload: bytes) -> bytes:
         """See worker.model.Target."""
+        return result_from_python(self._value(orjson.loads(payload)), self._max_bytes)
+
+    def call_batch(self, payloads: Sequence[bytes]) -> list[bytes | ModelError]:
+        """See worker.model.Target. The callable gets a list and returns one."""
+        values = self._value([orjson.loads(payload) for payload in payloads])
+        return results_from_python(values, len(payloads), self._max_bytes)
+
+    def _value(self, argument: Any) -> Any:
         if self._function is None:
             raise TransientFailure("model is not loaded yet")
         try:
-            value = self._function(orjson.loads(payload))
+            return self._function(argument)
         except TransientError as error:
             raise TransientFailure(f"model failed: {error}", "transient", error.retry_after) from None
         except ModelError:
             raise
         except Exception as error:
             raise Rejection(f"model raised {type(error).__name__}: {error}") from error
-        return result_from_python(value, self._max_bytes)
 
 
 def load(path: str) -> Callable[[Any], Any]:

@@ -76,6 +76,13 @@ class ModelSettings(_Section):
     concurrency: Annotated[int, Number, Field(ge=1, le=1024)] = Field(
         8, description="calls at once in one worker"
     )
+    batch_size: Annotated[int, Number, Field(ge=1, le=10_000)] = Field(
+        1,
+        description="above 1: the model is sent arrays of at most so many payloads, and answers with arrays",
+    )
+    batch_wait_ms: Annotated[float, Number, Field(ge=0, le=60_000)] = Field(
+        5.0, description="how long the first payload of a batch waits for others"
+    )
     headers: dict[str, str] = Field(default_factory=dict, description="sent to an HTTP model; shown masked")
     headers_file: Path | None = Field(None, description="JSON object of headers, for secrets")
 
@@ -150,6 +157,10 @@ class Settings(_Section):
     result_max_bytes: Bytes = Field(4 << 20, description="a larger model answer is a bad_result")
     entry_max_bytes: Bytes = Field(1 << 20, description="a larger result is not remembered")
     cache_deadline_seconds: Seconds = Field(0.2, description="of each cache operation, all included")
+    flight_lease_seconds: Annotated[float, Number, Field(ge=1, le=3600)] = Field(
+        10.0,
+        description="how long a worker that dies in a model call holds up those who want the same answer",
+    )
     cache_breaker_failures: Count = Field(3, description="failures in a row after which it is left alone")
     cache_breaker_seconds: Seconds = Field(2.0, description="between two probes of a cache that is down")
     lease_seconds: Annotated[float, Number, Field(ge=1, le=86_400)] = Field(

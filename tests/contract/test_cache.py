@@ -67,6 +67,10 @@ def opened(observed: Observed) -> Iterator[Opener]:
         yield open_one
 
 
+def value(name: str, body: bytes, seconds: float) -> Write:
+    return Write(name, body, seconds, 0.0, f"{name}.lease", "nobody's")
+
+
 def is_down(ask: Callable[[], object]) -> None:
     begun = time.monotonic()
     with pytest.raises(CacheDown):
@@ -78,7 +82,7 @@ def test_what_was_written_is_read(opened: Opener, valkey: ValkeyServer, observed
     """In the order of the names, None where there is nothing; nothing is asked for nothing."""
     cache = opened(valkey.port)
     assert cache.read(["a"]) == [None]
-    assert cache.write([Write("a", b"1", 60), Write("b", b"\x00\r\n", 0.0001)]) == 0
+    assert cache.write([value("a", b"1", 60), value("b", b"\x00\r\n", 0.0001)]) == 0
     until(lambda: cache.read(["a", "b", "c"]) == [b"1", None, None], what="the end of b")
     assert (cache.read([]), cache.write([])) == ([], 0)
     assert observed.told[:4] == ["lookup", "write", "stored 1", "stored 3"]
@@ -92,10 +96,10 @@ def test_a_value_that_is_refused_costs_no_other(
     with valkey.client() as client:
         client.config_set("maxmemory", "1")
         try:
-            assert cache.write([Write("a", b"1", 60), Write("b", b"2", 60)]) == 2
+            assert cache.write([value("a", b"1", 60), value("b", b"2", 60)]) == 2
         finally:
             client.config_set("maxmemory", "0")
-    assert cache.write([Write("a", b"1", 60)]) == 0
+    assert cache.write([value("a", b"1", 60)]) == 0
     assert cache.read(["a"]) == [b"1"]
     assert observed.told.count("write error") == 2
 
@@ -108,11 +112,11 @@ def test_a_server_that_takes_its_time_is_down_at_the_deadline(
     """In the middle of an answer or before it, on a new connection and an old one; then it is asked anew."""
     cache = opened(proxy.port)
     if connected:
-        cache.write([Write("a", b"x" * 100, 60)])
+        cache.write([value("a", b"x" * 100, 60)])
     proxy.mode = mode
     for _ in range(2):
         is_down(lambda: cache.read(["a"]))
-    is_down(lambda: cache.write([Write("b", b"late", 60)]))
+    is_down(lambda: cache.write([value("b", b"late", 60)]))
     proxy.mode = "pass"
     until(lambda: not fails(lambda: cache.read(["a"])), what="its return")
     assert cache.read(["a"]) == [b"x" * 100 if connected else None]
@@ -129,7 +133,7 @@ def fails(ask: Callable[[], object]) -> bool:
 def test_half_an_answer_is_none(opened: Opener, proxy: Proxy) -> None:
     """The rest never comes, or the connection is reset: a later question never meets what is left of it."""
     cache = opened(proxy.port)
-    cache.write([Write("a", b"a" * 5000, 60), Write("b", b"b", 60)])
+    cache.write([value("a", b"a" * 5000, 60), value("b", b"b", 60)])
     proxy.cut_after = ("down", 3000)
     proxy.chunk = 1000
     is_down(lambda: cache.read(["a"]))
@@ -142,7 +146,7 @@ def test_a_server_that_reads_nothing_does_not_hold_a_write(opened: Opener, proxy
     cache = opened(proxy.port)
     cache.read(["a"])
     proxy.mode = "up-blackhole"
-    writes = [Write(f"{n}", bytes(1 << 20), 60) for n in range(32)]
+    writes = [value(f"{n}", bytes(1 << 20), 60) for n in range(32)]
     is_down(lambda: cache.write(writes))
 
 
@@ -188,7 +192,7 @@ def test_tls_keeps_to_the_deadline_too(
     proxy = Proxy(valkey.port, tls=context)
     try:
         cache = opened(proxy.port, f"rediss://127.0.0.1:{{}}/1?ssl_ca_certs={certificate[0]}", 5.0)
-        assert cache.write([Write("a", b"x" * 3_000_000, 60)]) == 0
+        assert cache.write([value("a", b"x" * 3_000_000, 60)]) == 0
         assert cache.read(["a", "b"]) == [b"x" * 3_000_000, None]
         cache._seconds = DEADLINE
         proxy.mode = "trickle"
@@ -196,7 +200,7 @@ def test_tls_keeps_to_the_deadline_too(
         proxy.mode = "pass"
         until(lambda: not fails(lambda: cache.read(["b"])), what="its return")
         proxy.mode = "up-blackhole"
-        is_down(lambda: cache.write([Write("a", bytes(32 << 20), 60)]))
+        is_down(lambda: cache.write([value("a", bytes(32 << 20), 60)]))
     finally:
         proxy.close()
 

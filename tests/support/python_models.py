@@ -73,3 +73,26 @@ def four_at_once(payload: Any) -> Any:
     with _four:
         time.sleep(0.02)
     return payload
+
+
+_two = threading.Semaphore(2)
+
+
+def batched(payloads: list[Any]) -> list[Any]:
+    """Two calls at once, each 20 ms and 1 ms a row; says how many shared the call.
+
+    "raise" fails the whole call, and so does "short", by an answer that lacks one.
+    """
+    with _two:
+        time.sleep(0.02 + 0.001 * len(payloads))
+    if "raise" in payloads:
+        raise KeyError("a bad row")
+    answers: list[Any] = [_row(payload, len(payloads)) for payload in payloads]
+    return answers[1:] if "short" in payloads else answers
+
+
+def _row(payload: Any, rows: int) -> Any:
+    strange = {"error": {"error": "no words"}, "exception": ValueError("no words"), "nan": float("nan")}
+    return (
+        strange.get(payload, {"row": payload, "rows": rows}) if isinstance(payload, str) else {"rows": rows}
+    )

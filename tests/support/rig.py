@@ -1,7 +1,7 @@
 """A running system for one test: a real broker, a real cache, a stub model, a worker process, a producer."""
 
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,11 +45,13 @@ class Rig:
         self.producer = Producer(broker_url, prefix=prefix)
         self.cache = cache.client(1)
 
-    def work(self, count: int = 1, **settings: str) -> WorkerProcess:
+    def work(
+        self, count: int = 1, *, module: Sequence[str] = ("worker", "run"), **settings: str
+    ) -> WorkerProcess:
         """Start workers; the last one."""
         for _ in range(count):
             home = self._place / f"w{len(self.workers)}"
-            self.workers.append(WorkerProcess(home, **{**self._settings, **settings}))
+            self.workers.append(WorkerProcess(home, module=module, **{**self._settings, **settings}))
         return self.workers[-1]
 
     def call(self, payload: Any, **directives: Any) -> Reply:

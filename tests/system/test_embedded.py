@@ -60,10 +60,11 @@ def server_pid(url: str) -> int:
 def is_alive(pid: int) -> bool:
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
+        state = Path(f"/proc/{pid}/stat").read_text() if Path("/proc/self/stat").exists() else ""
+    except (ProcessLookupError, FileNotFoundError):
         return False
     # A zombie is dead; it only waits for whoever started it.
-    return not Path(f"/proc/{pid}/stat").exists() or ") Z " not in Path(f"/proc/{pid}/stat").read_text()
+    return ") Z " not in state
 
 
 def test_users_that_start_at_once_share_one_server(place: Path) -> None:

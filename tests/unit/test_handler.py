@@ -8,7 +8,7 @@ from broker.base import NDJSON, Message
 from wire.message import Limits
 from wire.names import Names
 from worker.audit import same_server
-from worker.cache import CacheDown, Write
+from worker.cache import CacheDown, Taken, Write
 from worker.calls import Answered
 from worker.catalog import Catalog, Model
 from worker.handler import Handler
@@ -35,6 +35,15 @@ class Store:
             raise CacheDown("off")
         self.values.update({write.name: write.value for write in writes})
         return 0
+
+    def take(self, pairs: Sequence[tuple[str, str]], token: str, seconds: float) -> list[Taken]:
+        raise CacheDown("not in memory")
+
+    def renew(self, leases: Sequence[str], token: str, seconds: float) -> None:
+        raise CacheDown("not in memory")
+
+    def give_up(self, leases: Sequence[str], token: str, seconds: float) -> None:
+        raise CacheDown("not in memory")
 
 
 def build(store: Store, limits: Limits | None = None) -> tuple[Handler, list[Exception]]:

@@ -8,6 +8,7 @@ from broker.base import BrokerLost, Committed, Message, Settlement
 from tests.unit.test_handler import Store, build
 from wire.message import Limits
 from wire.names import Names
+from worker.flight import Flights
 from worker.intake import Intake
 from worker.loop import Loop
 
@@ -26,13 +27,15 @@ class Clock:
 
 def build_loop(broker: Any, observer: Any, clock: Clock) -> Loop:
     """A real handler; nothing ever calls a model."""
-    handler, _ = build(Store())
+    store = Store()
+    handler, _ = build(store)
     calls = Mock(**{"advance.return_value": [], "next_due_seconds.return_value": None})
     calls.exhausted.return_value = None
     return Loop(
         broker,
         handler,
         calls,
+        Flights(store, Names(), "token", lambda: clock.now, lease_seconds=10.0),
         observer,
         Names(),
         Limits(),

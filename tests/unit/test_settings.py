@@ -115,7 +115,7 @@ def test_everything_wrong_is_said_at_once(place: Path) -> None:
     )
     for expected in (
         "recollect.toml:5: `models.a b.target`: expected http://host/path",
-        "recollect.toml:6: unknown setting `models.a b.retrys`; expected one of: attempts, budget_seconds",
+        "recollect.toml:6: unknown setting `models.a b.retrys`; expected one of: attempts, batch_size",
         "flag --http-port: `http_port` is '99999': ",
         "environment RECOLLECT_DRAIN_SECOND: unknown setting `drain_second`; did you mean `drain_seconds`?",
         "environment RECOLLECT_LOG_LEVEL: `log_level` is 'loud': input should be 'debug', 'info'",
@@ -276,10 +276,11 @@ def test_every_setting_is_explained_and_names_its_unit() -> None:
         "http_port",
         "attempts",
         "concurrency",
+        "batch_size",
         "message_max_requests",
     }
     for section in (Settings, ModelSettings):
         for name, field in section.model_fields.items():
             assert field.description, name
             if field.annotation in (int, float) and name not in counts:
-                assert re.search(r"_(seconds|bytes)$", name), name
+                assert re.search(r"_(seconds|bytes|ms)$", name), name
