@@ -209,6 +209,7 @@ def _build_loop(
     settings: Settings, callees: dict[str, Callee], cache: RedisCache, watch: Watch, *, retry: bool
 ) -> Loop:
     names, limits, token = Names(settings.prefix), limits_of(settings), secrets.token_hex(16)
+    flight_lease = min(settings.flight_lease_seconds, settings.lease_seconds)  # or a redelivery would wait
     # A broker that takes nothing for now (an alarm) holds the loop up, and that is no reason to restart it.
     options = replace(broker_options(settings), reaps=True, on_wait=watch.turned)
     broker = open_broker(settings.broker_url, names, options)
@@ -227,7 +228,7 @@ def _build_loop(
         broker,
         handler,
         Calls(callees, time.monotonic, broker.wake, watch),
-        Flights(cache, names, token, time.monotonic, lease_seconds=settings.flight_lease_seconds),
+        Flights(cache, names, token, time.monotonic, lease_seconds=flight_lease),
         watch,
         names,
         limits,

@@ -91,7 +91,7 @@ class Handler:
         jobs whose entry is of no use: it cannot be read, or is no longer fresh."""
         now, left = self._clock(), list[Job]()
         for jobs, stored in found:
-            entry = self._entry(stored, jobs[0].key or "")
+            entry = _decoded(stored, jobs[0].key or "")  # a bad one was counted when it was looked up
             if entry is None or entry.expires <= now:
                 left += jobs
                 continue
@@ -165,11 +165,9 @@ class Handler:
         return keys, [name[ask[3]](key) for ask, key in zip(asks, keys, strict=True)]
 
     def _entry(self, stored: bytes, key: str) -> Entry | None:
-        try:
-            return Entry.decode(stored, key)
-        except BadEntry:
+        if (entry := _decoded(stored, key)) is None:
             self._on_bad_entry()
-            return None
+        return entry
 
     def _remember(self, answers: Sequence[Answered]) -> None:
         writes = {a.tag: write for a in answers if (write := self._write_of(a)) is not None}
@@ -216,6 +214,13 @@ class Handler:
         name = NO_MODEL if job is None else job.model.name
         delivery.failures.append((name, failure))
         delivery.answer(position, encode_failure(request.id, failure, origin), (name, outcome))
+
+
+def _decoded(stored: bytes, key: str) -> Entry | None:
+    try:
+        return Entry.decode(stored, key)
+    except BadEntry:
+        return None
 
 
 def _job(ask: Ask, *, is_down: bool = False) -> Job:

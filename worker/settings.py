@@ -159,7 +159,8 @@ class Settings(_Section):
     cache_deadline_seconds: Seconds = Field(0.2, description="of each cache operation, all included")
     flight_lease_seconds: Annotated[float, Number, Field(ge=1, le=3600)] = Field(
         10.0,
-        description="how long a worker that dies in a model call holds up those who want the same answer",
+        description="how long a worker that dies in a model call holds up the same requests; "
+        "at most lease_seconds",
     )
     cache_breaker_failures: Count = Field(3, description="failures in a row after which it is left alone")
     cache_breaker_seconds: Seconds = Field(2.0, description="between two probes of a cache that is down")
