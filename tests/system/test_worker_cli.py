@@ -202,7 +202,7 @@ def test_the_sum_over_outcomes_is_what_was_sent(rig: Rig) -> None:
     until(lambda: sum(running.outcomes().values()) == 203, what="the count of outcomes")
     outcomes = running.outcomes()
     assert (outcomes["bypass"], outcomes["refresh"], outcomes["invalid"]) == (1, 1, 1)
-    assert outcomes["hit"] + outcomes["miss"] == 200
+    assert outcomes["hit"] + outcomes["miss"] + outcomes["coalesced"] == 200
     assert rig.model.calls == outcomes["miss"] + 2
 
 
