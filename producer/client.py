@@ -55,7 +55,7 @@ class Producer:
         )
         self._clock, self._on_idle = clock, on_idle
         self._windows: list[Window] = []
-        self._inbox, self._inbox_connection = "", 0
+        self._inbox: str | None = None
 
     def __enter__(self) -> "Producer":
         return self
@@ -210,7 +210,7 @@ class Producer:
         if packs:
             self._courier.send(self._names.requests, [pack.message(inbox, time.time()) for pack in packs])
         for pack in packs:
-            pack.connection = self._inbox_connection
+            pack.connection = self._courier.connections
 
     def _first(self, window: Window, end: float, timeout: float) -> Reply:
         while True:
@@ -225,18 +225,16 @@ class Producer:
             self._listen(min(_POLL_SECONDS, left))
 
     def _own_inbox(self) -> str:
-        # A new one for each connection: what still waits on a broken one might take what comes to the old.
-        if not self._inbox or self._inbox_connection != self._courier.connections:
+        if self._inbox is None:
             self._inbox = self._names.replies_for(uuid.uuid4().hex)
             self._courier.own(self._inbox)
-            self._inbox_connection = self._courier.connections
         return self._inbox
 
     def _listen(self, timeout: float) -> None:
         """Land what comes, in whichever window waits for it."""
-        self._own_inbox()
+        here = self._courier.connections
         packs = [pack for window in self._windows for pack in window.unanswered()]
-        self._dispatch([pack for pack in packs if pack.connection != self._inbox_connection])
+        self._dispatch([pack for pack in packs if pack.connection != here])
         messages = self._courier.receive(self._own_inbox(), 64, timeout)
         for message in messages:
             for window in self._windows:

@@ -60,8 +60,8 @@ class Courier:
         self._again("connect", lambda: None, retry=retry)
 
     def own(self, queue: str) -> None:
-        """Have this private reply queue, and no other, from now on, also after a reconnect."""
-        self._owned = [queue]
+        """Have a private reply queue from now on, also after a reconnect."""
+        self._owned.append(queue)
         self._again("own", lambda: self._broker.own(queue))
 
     def declare(self, queue: str) -> None:

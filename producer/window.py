@@ -20,7 +20,7 @@ PACK_MAX_BYTES = 1 << 20
 class Pack:
     """Requests that travel in one message, and where in the input they stand.
 
-    `id` is the message's: nobody else's anywhere. `connection` is the one whose inbox it asked for.
+    `id` is the message's: nobody else's anywhere. `connection` is the one it was last sent on.
     """
 
     id: str
