@@ -29,7 +29,7 @@ def main() -> int:
     page = Path(options.out) if options.out else _page(options.quick or partial, name)
     # SIGTERM must unwind like Ctrl-C: servers and workers live in sessions of their own.
     signal.signal(signal.SIGTERM, _interrupt)
-    results = Results.load(Path(options.add)) if options.add else Results()
+    results = Results()
     try:
         with Stage(_HOME / name, plan, results) as stage:
             play(stage, options.only or list(SECTIONS), options.peers)
@@ -62,7 +62,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--rounds", type=int, help="instead of 5, or 3 with --quick")
     parser.add_argument("--only", choices=SECTIONS, action="append", help="this section; may be given again")
     parser.add_argument("--peers", nargs="*", help="only these libraries, such as celery; none: ours alone")
-    parser.add_argument("--add", metavar="FILE", help="go on with these results, of other sections")
     parser.add_argument("--out", help="where the page goes")
     return parser
 
