@@ -126,9 +126,10 @@ class Broker(Protocol):
         Raises BrokerLost.
         """
 
-    def blame(self, message: Message, position: int) -> None:
+    def blame(self, message: Message, position: int | None) -> None:
         """Say, before the request at `position` (or WHOLE) runs with nothing else in this process, that a
-        death from now on is its doing: it is then in `blamed` at the next delivery.
+        death from now on is its doing: it is then in `blamed` at the next delivery. None: nothing of it runs
+        any more, and a death is nobody's doing.
 
         A later call for the same message replaces an earlier one; commit and release take it back.
         Raises BrokerLost.

@@ -126,7 +126,7 @@ class KombuBroker:
                     self._receiving.basic_reject(tag, requeue=True)
                     self._held.pop(tag, None)
 
-    def blame(self, message: Message, position: int) -> None:
+    def blame(self, message: Message, position: int | None) -> None:
         """See Broker. Nothing: this broker never counts as far as the third delivery."""
 
     def keep_alive(self) -> None:

@@ -113,9 +113,12 @@ class Loop:
         A trial begins when nothing else is held, and what is under commit is held: its end is awaited.
         """
         self._collect()
-        self._commit(wait=wait or bool(self._suspects))
+        on_trial = bool(self._suspects)
+        self._suspects.acquit()
+        self._commit(wait=wait or on_trial)
         while (opened := self._suspects.step(self._open)) is not None:
             self._hold(Batch([opened], []))
+            self._suspects.acquit()
             self._commit(wait=True)
 
     def _collect(self) -> None:

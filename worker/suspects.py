@@ -43,10 +43,17 @@ class Suspects:
         if any(answer.tag is self._running for answer in answers):
             self._running = None
 
+    def acquit(self) -> None:
+        """What is answered does not run any more: a death in its commit is nobody's doing.
+
+        Raises BrokerLost.
+        """
+        if self._on_trial is not None and self._on_trial.is_answered:
+            self._broker.blame(self._on_trial.message, None)
+            self._on_trial = None
+
     def step(self, held: Collection[Delivery]) -> Delivery | None:
         """Run the next request, or open the next message where nothing else is held. Raises BrokerLost."""
-        if self._on_trial is not None and self._on_trial.is_answered:
-            self._on_trial = None
         if self._running is not None:
             return None
         if self._jobs:

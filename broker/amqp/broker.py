@@ -124,7 +124,7 @@ class AmqpBroker:
             session.intake.give_back([_tag(message) for message in ours])
             session.pump.turn(0.0)
 
-    def blame(self, message: Message, position: int) -> None:
+    def blame(self, message: Message, position: int | None) -> None:
         """See Broker. One such death is no verdict yet, but the second is: what a living worker lost with its
         connection comes again just like what a dead one held."""
         with self._using() as session:

@@ -141,9 +141,11 @@ class RedisBroker:
         for batch in batches(ours, lambda _: 1):
             self._caller.run("release", self._caller.own_keys, [message.token for message in batch])
 
-    def blame(self, message: Message, position: int) -> None:
+    def blame(self, message: Message, position: int | None) -> None:
         """See Broker. One death is a verdict: a lease runs out only where its holder is dead or hangs."""
-        self._caller.run("blame", self._caller.own_keys, [message.token, position])
+        self._caller.run(
+            "blame", self._caller.own_keys, [message.token, "" if position is None else position]
+        )
 
     def keep_alive(self) -> None:
         """See Broker. Looks after the dead, too, where that is this broker's business."""

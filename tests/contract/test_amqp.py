@@ -596,7 +596,7 @@ def test_properties_larger_than_a_frame_are_cut(opened: Opener, names: Names) ->
 # Blame
 
 
-def die(broker: AmqpBroker, names: Names, *positions: int) -> Message:
+def die(broker: AmqpBroker, names: Names, *positions: int | None) -> Message:
     """Receive the message, blame each position, and be gone; it is then received anew."""
     (message,) = receive(broker, names.requests, 1)
     for position in positions:
@@ -624,6 +624,14 @@ def test_a_position_is_blamed_from_the_second_death_on(
     assert len(notes_of(rabbit_server, names)) == 1
     assert other.commit([Settlement(third, ())]).settled
     assert notes_of(rabbit_server, names) == []
+
+
+def test_who_runs_no_more_is_not_blamed(opened: Opener, names: Names) -> None:
+    """Deaths in the commit, when all is answered."""
+    broker = opened()
+    broker.send(names.requests, numbered(1))
+    assert [die(broker, names, WHOLE, None).blamed for _ in range(3)] == [frozenset()] * 3
+    assert receive(broker, names.requests, 1)[0].blamed == frozenset()
 
 
 def test_different_positions_are_not_blamed(opened: Opener, names: Names) -> None:

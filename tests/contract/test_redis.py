@@ -207,7 +207,7 @@ def test_polite_leaving_counts_for_nothing(opened: Opener, names: Names) -> None
 
 
 def test_only_a_death_makes_a_request_guilty(opened: Opener, client: redis.Redis, names: Names) -> None:
-    """Blame is taken back by commit and release; at a death it stands, and more than one can."""
+    """Blame is taken back by commit, release and None; at a death it stands, and more than one can."""
     reaper = opened(reaps=True)
     reaper.send(names.requests, [Message(b"suspect")])
     for position in (3, WHOLE, 3):
@@ -219,10 +219,19 @@ def test_only_a_death_makes_a_request_guilty(opened: Opener, client: redis.Redis
         reaper.reap()
     (message,) = take(reaper, names.requests)
     assert (message.deliveries, message.blamed) == (4, {3, WHOLE})
+    doomed = opened()
+    reaper.release([message])
+    (message,) = take(doomed, names.requests)
+    doomed.blame(message, 7)
+    doomed.blame(message, None)
+    presume_dead(client, names, doomed)
+    reaper.reap()
+    (message,) = take(reaper, names.requests)
+    assert (message.deliveries, message.blamed) == (5, {3, WHOLE}), "nothing of it ran any more"
     reaper.blame(message, 7)
     reaper.release([message])
     (message,) = take(reaper, names.requests)
-    assert (message.deliveries, message.blamed) == (4, {3, WHOLE})
+    assert (message.deliveries, message.blamed) == (5, {3, WHOLE})
     reaper.blame(message, 7)
     reaper.commit([Settlement(message, ())])
     assert not client.exists(names.deliveries)

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from unittest.mock import Mock
 
-from broker.base import BrokerLost, Committed, Message, Settlement
+from broker.base import WHOLE, BrokerLost, Committed, Message, Settlement
 from tests.unit.test_handler import Store, build
 from wire.message import Limits
 from wire.names import Names
@@ -140,7 +140,13 @@ def test_a_trial_begins_when_nothing_is_under_commit() -> None:
     """What is not settled would be in flight at the death that convicts."""
     broker = Slow([])
     seen: list[int] = []
-    broker.blame = lambda *_: seen.append(len(broker.under_way))  # type: ignore[attr-defined]
+    blamed: list[int | None] = []
+
+    def blame(_: Message, position: int | None) -> None:
+        blamed.append(position)
+        seen.append(len(broker.under_way))
+
+    broker.blame = blame  # type: ignore[attr-defined]
     loop = build_loop(broker, Mock(), Clock())
 
     def stop() -> list[Message]:
@@ -149,4 +155,4 @@ def test_a_trial_begins_when_nothing_is_under_commit() -> None:
 
     broker.script = [lambda: invalid(1), lambda: [*invalid(2), *invalid(3, 3)], list, stop]
     loop.run()
-    assert seen == [0]
+    assert (seen, blamed) == ([0, 0], [WHOLE, None])

@@ -17,10 +17,10 @@ class Court:
     """Writes down whom it is told to blame, and fails when it is told to."""
 
     def __init__(self) -> None:
-        self.blamed: list[tuple[bytes, int]] = []
+        self.blamed: list[tuple[bytes, int | None]] = []
         self.lost = False
 
-    def blame(self, message: Message, position: int) -> None:
+    def blame(self, message: Message, position: int | None) -> None:
         if self.lost:
             raise BrokerLost("gone")
         self.blamed.append((message.body, position))
@@ -39,6 +39,7 @@ def end(handler: Handler, trial: Suspects, job: Job) -> None:
     answers = [Answered(job, b"1", None, 999.0, 0.25)]
     handler.finish(answers)
     trial.finished(answers)
+    trial.acquit()
 
 
 def outgoing(delivery: Delivery, queue: str) -> list[Message]:
@@ -76,10 +77,27 @@ def test_one_message_and_one_request_at_a_time() -> None:
     second = trial.step(set())
     assert second is not None
     assert second is not first
-    assert [position for _, position in court.blamed] == [WHOLE, 0, 1, WHOLE]
+    assert [position for _, position in court.blamed] == [WHOLE, 0, 1, None, WHOLE]
     trial.step({second})
     end(handler, trial, started[-1])
     trial.step(set())
+    assert not trial
+
+
+def test_a_death_in_the_commit_is_nobodys_doing() -> None:
+    """All of it was remembered: nothing runs, and the blame for its decoding is taken back before that."""
+    handler, _ = build(Store())
+    court, started = Court(), list[Job]()
+    trial = suspects(handler, court, started)
+    trial.put_aside([packed(1), packed(1)])
+    first = trial.step(set())
+    trial.step({first})  # type: ignore[arg-type]
+    end(handler, trial, started[-1])
+    again = trial.step(set())
+    assert again is not None
+    assert again.is_answered
+    trial.acquit()
+    assert court.blamed[-2:] == [(again.message.body, WHOLE), (again.message.body, None)]
     assert not trial
 
 
