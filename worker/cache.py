@@ -10,15 +10,15 @@ from typing import Any, NamedTuple, Protocol, TypeVar, cast
 
 import redis
 
+from broker.redis.commands import Argument, Script
 from worker.breaker import Breaker
 from worker.cache_link import CacheLink
 from worker.deadline import DeadlineRunner
-from worker.script import Argument, Script
 
 T = TypeVar("T")
 Call = tuple[Sequence[str], Sequence[Argument]]
 _WRONG = -2
-_TAKE, _STORE, _KEEP = Script("take"), Script("store"), Script("keep")
+_TAKE, _STORE, _KEEP = (Script("worker", name) for name in ("take", "store", "keep"))
 
 
 class CacheDown(Exception):

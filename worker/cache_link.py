@@ -12,13 +12,13 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import redis
-from hiredis import pack_command
 from redis.backoff import NoBackoff
 from redis.connection import AbstractConnection, ConnectionPool
 from redis.retry import Retry
 
+from broker.redis.commands import Argument, pack, read_one
+
 T = TypeVar("T")
-Command = Sequence[str | bytes | int | float]
 _READ_BYTES = 1 << 18  # the entries of a batch in one recv, or nearly
 _OPTIONS: dict[str, Any] = {"retry": Retry(NoBackoff(), 0), "socket_read_size": _READ_BYTES}
 
@@ -112,25 +112,16 @@ class CacheLink:
             self.close()
             raise
 
-    def ask(self, commands: Sequence[Command], ends_at: float) -> list[Any]:
+    def ask(self, commands: Sequence[Sequence[Argument]], ends_at: float) -> list[Any]:
         """The answer to each command, in one round trip; what the server refuses is an error in its place."""
         self._deadline.at = ends_at
-        packed = b"".join([pack_command(tuple(command)) for command in commands])  # type: ignore[arg-type]
-        self._connection.send_packed_command([packed], check_health=False)
-        return [self._answer() for _ in commands]
+        self._connection.send_packed_command(pack(*commands), check_health=False)
+        return [read_one(self._connection) for _ in commands]
 
     def close(self) -> None:
         """Hang up. Never raises."""
         with contextlib.suppress(redis.RedisError, OSError):
             self._connection.disconnect()
-
-    def _answer(self) -> Any:
-        try:
-            return self._connection.read_response()
-        except redis.ResponseError as error:
-            if not self._connection.is_connected:
-                raise
-            return error
 
 
 def redis_client(url: str, seconds: float) -> "redis.Redis":

@@ -6,8 +6,9 @@ from typing import Any
 from redis.exceptions import RedisError
 
 from broker.base import BrokerLost
+from broker.redis.commands import Argument
 from broker.redis.lease import Lease
-from broker.redis.link import Argument, Link, Posted
+from broker.redis.link import Link, Posted
 from wire.names import Names
 
 _LEASE_GONE = "the lease ran out: what was held has been given to others"

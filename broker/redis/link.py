@@ -9,23 +9,18 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from hashlib import sha1
-from importlib.resources import files
 from typing import Any
 
-from hiredis import pack_command
 from redis.connection import ConnectionInterface
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from broker.redis.address import Address
-
-Argument = str | bytes | int | float
+from broker.redis.commands import Argument, Script, pack, read_one
 
 
 @cache
-def _source(name: str) -> bytes:
-    folder = files("broker.redis")
-    return folder.joinpath("common.lua").read_bytes() + folder.joinpath(f"{name}.lua").read_bytes()
+def _script(name: str) -> Script:
+    return Script("broker.redis", "common", name)
 
 
 @dataclass(slots=True, eq=False)
@@ -39,19 +34,9 @@ class Posted:
     answer: Any = None
 
 
-@cache
-def _digest(name: str) -> str:
-    return sha1(_source(name), usedforsecurity=False).hexdigest()
-
-
-def pack(*commands: Sequence[Argument]) -> list[bytes]:
-    """The commands as they travel, in one piece. redis-py's own way there takes three times as long."""
-    return [b"".join([pack_command(tuple(command)) for command in commands])]  # type: ignore[arg-type]
-
-
 def script_call(script: str, keys: Sequence[Argument], arguments: Sequence[Argument]) -> Sequence[Argument]:
     """The command that runs one of our scripts, on a server that has run it before."""
-    return ("EVALSHA", _digest(script), len(keys), *keys, *arguments)
+    return _script(script).call(keys, arguments)
 
 
 class Link:
@@ -132,7 +117,7 @@ class Link:
                 connection.disconnect()
 
     def _load(self, script: str) -> None:
-        self.ask("SCRIPT", "LOAD", _source(script))
+        self.ask("SCRIPT", "LOAD", _script(script).source)
         self._loaded.add(script)
 
     def _open(self) -> ConnectionInterface:
@@ -141,12 +126,3 @@ class Link:
             connection.connect()
             self._connection = connection
         return self._connection
-
-
-def read_one(connection: ConnectionInterface) -> Any:
-    """The next answer; an error that the server sent is one, too. Raises RedisError, OSError."""
-    # Only what the server said is an answer: after a time-out the next one to be read would be another's.
-    try:
-        return connection.read_response()
-    except ResponseError as error:
-        return error

@@ -8,10 +8,11 @@ from broker.base import BrokerLost, Committed, Message, Outgoing, Settlement
 from broker.dead import undeliverable
 from broker.redis.batches import by_queue
 from broker.redis.caller import Caller
+from broker.redis.commands import Argument
 from broker.redis.durability import Durability
 from broker.redis.envelope import encode, tag_maker
 from broker.redis.holdings import Holdings
-from broker.redis.link import Argument, Posted
+from broker.redis.link import Posted
 from wire.names import Names
 
 NOT_MADE = "nobody has made this reply queue, or its owner is gone"

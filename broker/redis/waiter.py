@@ -12,7 +12,7 @@ from redis.exceptions import RedisError
 
 from broker.base import Message
 from broker.redis.address import Address
-from broker.redis.link import Argument, pack, read_one
+from broker.redis.commands import Argument, pack, read_one
 
 SLICE_SECONDS = 0.5  # how long a question blocks: lists that it does not watch are looked at when it ends
 

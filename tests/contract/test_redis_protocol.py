@@ -27,7 +27,7 @@ from broker.redis import broker as broker_module
 from broker.redis import claims
 from broker.redis.broker import RedisBroker
 from broker.redis.envelope import decode
-from broker.redis.link import Link, Posted, _source
+from broker.redis.link import Link, Posted, _script
 from tests.support.servers import ValkeyServer
 from wire.names import Names
 
@@ -78,7 +78,7 @@ class LossyLink(Link):
         if fate != "answered":
             self.is_cut = True
             if fate == "late":
-                digest = super().ask("SCRIPT", "LOAD", _source(script)).decode()
+                digest = super().ask("SCRIPT", "LOAD", _script(script).source).decode()
                 self.network.under_way.append(("EVALSHA", digest, len(keys), *keys, *arguments))
             if not self.network.hides:
                 raise Cut("broken while it was sent")
