@@ -143,16 +143,11 @@ class Calls:
         if isinstance(error, TransientFailure) and self._retry(call, error):
             return None
         if attempt.rows > 1 and error.reason in _BY_A_ROW:
+            self._observer.model_retry(call.model, error.reason)
             call.alone = True
             self._attempt(call)
             return None
-        # Of a call for many the model's words may be about another's payload.
-        said = (
-            str(error)
-            if attempt.rows == 1
-            else f"{str(error).partition(': ')[0]}, for {attempt.rows} requests"
-        )
-        failure = Failure(error.kind, said, call.attempts)
+        failure = Failure(error.kind, _said(error, attempt.rows), call.attempts)
         return Answered(call.tag, None, failure, attempt.begun_at, seconds)
 
     def _retry(self, call: _Call, error: TransientFailure) -> bool:
@@ -164,6 +159,11 @@ class Calls:
         self._observer.model_retry(call.model, error.reason)
         heapq.heappush(self._timers, (now + wait, next(self._order), call))
         return True
+
+
+def _said(error: ModelError, rows: int) -> str:
+    """Of a call for many without the model's own words: they may be about another's payload."""
+    return str(error) if rows == 1 else f"{str(error).partition(': ')[0]}, for {rows} requests"
 
 
 def _named(error: ModelError | None) -> str:

@@ -17,7 +17,7 @@ from worker.cache import Cache, CacheDown, Write
 from worker.calls import Answered
 from worker.catalog import Catalog, Model
 from worker.delivery import NO_MODEL, Delivery, open_delivery
-from worker.entry import BadEntry, Entry, jittered
+from worker.entry import Entry, jittered
 
 _POISON = Failure(ErrorKind.POISON, "workers died of this request, which ran alone; it is a dead letter now")
 
@@ -91,7 +91,7 @@ class Handler:
         jobs whose entry is of no use: it cannot be read, or is no longer fresh."""
         now, left = self._clock(), list[Job]()
         for jobs, stored in found:
-            entry = _decoded(stored, jobs[0].key or "")  # a bad one was counted when it was looked up
+            entry = Entry.found(stored, jobs[0].key or "")  # a bad one was counted when it was looked up
             if entry is None or entry.expires <= now:
                 left += jobs
                 continue
@@ -131,14 +131,16 @@ class Handler:
 
     def _look_up(self, asks: Sequence[Ask]) -> list[Job]:
         """Answer what is remembered. The rest needs its model."""
-        readers = [ask for ask in asks if not (ask[2].bypass or ask[2].refresh)]
+        readers: list[Ask] = []
+        others: list[Ask] = []
+        for ask in asks:
+            (others if ask[2].bypass or ask[2].refresh else readers).append(ask)
         models = {model for _, _, request, model in asks if not request.bypass}
         try:
             found = self._read(models, readers) if models else []
         except CacheDown:
             return [_job(ask, is_down=True) for ask in asks]
-        jobs = [] if len(readers) == len(asks) else [_job(a) for a in asks if a[2].bypass or a[2].refresh]
-        now = self._clock()
+        jobs, now = [_job(ask) for ask in others], self._clock()
         for ask, (key, stored) in zip(readers, found, strict=True):
             entry = None if stored is None else self._entry(stored, key)
             if entry is None or entry.expires <= now:
@@ -165,7 +167,7 @@ class Handler:
         return keys, [name[ask[3]](key) for ask, key in zip(asks, keys, strict=True)]
 
     def _entry(self, stored: bytes, key: str) -> Entry | None:
-        if (entry := _decoded(stored, key)) is None:
+        if (entry := Entry.found(stored, key)) is None:
             self._on_bad_entry()
         return entry
 
@@ -214,13 +216,6 @@ class Handler:
         name = NO_MODEL if job is None else job.model.name
         delivery.failures.append((name, failure))
         delivery.answer(position, encode_failure(request.id, failure, origin), (name, outcome))
-
-
-def _decoded(stored: bytes, key: str) -> Entry | None:
-    try:
-        return Entry.decode(stored, key)
-    except BadEntry:
-        return None
 
 
 def _job(ask: Ask, *, is_down: bool = False) -> Job:
