@@ -36,11 +36,6 @@ Opener = Callable[..., AmqpBroker]
 
 
 @pytest.fixture
-def names(prefix: str) -> Names:
-    return Names(prefix)
-
-
-@pytest.fixture
 def opened(rabbit_server: RabbitServer, names: Names) -> Iterator[Opener]:
     """Opens brokers with the options given, and closes them at the end."""
     brokers: list[AmqpBroker] = []

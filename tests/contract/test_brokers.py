@@ -22,11 +22,6 @@ from wire.names import Names
 
 
 @pytest.fixture
-def names(prefix: str) -> Names:
-    return Names(prefix)
-
-
-@pytest.fixture
 def broker(broker_url: str, names: Names) -> Iterator[Broker]:
     opened = open_broker(broker_url, names)
     opened.connect()

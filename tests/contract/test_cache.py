@@ -46,13 +46,6 @@ def observed() -> Observed:
 
 
 @pytest.fixture
-def proxy(valkey: ValkeyServer) -> Iterator[Proxy]:
-    opened = Proxy(valkey.port)
-    yield opened
-    opened.close()
-
-
-@pytest.fixture
 def opened(observed: Observed) -> Iterator[Opener]:
     """Opens caches that are closed afterwards; their breaker never opens."""
     with ExitStack() as stack:

@@ -33,17 +33,6 @@ Opener = Callable[..., RedisBroker]
 
 
 @pytest.fixture
-def names(prefix: str) -> Names:
-    return Names(prefix)
-
-
-@pytest.fixture
-def client(valkey: ValkeyServer) -> Iterator[redis.Redis]:
-    with valkey.client() as opened:
-        yield opened
-
-
-@pytest.fixture
 def opened(valkey: ValkeyServer, names: Names) -> Iterator[Opener]:
     """Opens connected brokers that are closed afterwards."""
     with ExitStack() as stack:

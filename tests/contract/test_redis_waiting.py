@@ -23,24 +23,6 @@ Opener = Callable[..., RedisBroker]
 
 
 @pytest.fixture
-def names(prefix: str) -> Names:
-    return Names(prefix)
-
-
-@pytest.fixture
-def client(valkey: ValkeyServer) -> Iterator[redis.Redis]:
-    with valkey.client() as opened:
-        yield opened
-
-
-@pytest.fixture
-def proxy(valkey: ValkeyServer) -> Iterator[Proxy]:
-    opened = Proxy(valkey.port)
-    yield opened
-    opened.close()
-
-
-@pytest.fixture
 def opened(valkey: ValkeyServer, names: Names) -> Iterator[Opener]:
     """Opens connected brokers that are closed afterwards."""
     with ExitStack() as stack:
@@ -282,6 +264,26 @@ def test_a_reply_that_was_taken_and_never_read_is_asked_for_again(
     asking.join(30)
     assert [reply.result for reply in replies] == ["done"]
     producer.close()
+
+
+def test_a_wait_that_died_without_a_sign_is_noticed(opened: Opener, proxy: Proxy, names: Names) -> None:
+    """Nothing comes on its connection any more, not even that nothing came: that is a lost connection."""
+    worker = opened(proxy.port, lease_seconds=2.0, reaps=True)
+    assert worker.receive({names.requests: 1}, 0.01) == []
+    proxy.mode = "silent"
+    with pytest.raises(BrokerLost, match="connection that waits"):
+        worker.receive({names.requests: 1}, 60)
+
+
+def test_what_is_interrupted_in_its_middle_is_over(opened: Opener, names: Names) -> None:
+    """Ctrl-C while an answer is read: the next reader must not get it."""
+    broker = opened()
+    with pytest.raises(KeyboardInterrupt), broker._caller.asking():
+        raise KeyboardInterrupt
+    with pytest.raises(BrokerLost):
+        broker.receive({names.requests: 1}, 0)
+    broker.connect()
+    assert broker.receive({names.requests: 1}, 0) == []
 
 
 def answered(message: Message) -> Settlement:

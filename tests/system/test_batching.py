@@ -71,6 +71,26 @@ def test_a_row_on_which_the_service_fails_fails_alone(redis_rig: Rig) -> None:
     assert [reply.error and reply.error["kind"] for reply in found] == [None, "model_unavailable", None]
 
 
+def test_a_single_attempt_that_was_shared_is_made_again_alone(redis_rig: Rig) -> None:
+    """The neighbours of a bad row have had no attempt of their own; a model that is away gets none more."""
+    redis_rig.model.behave = lambda rows: (
+        (500, b"{}", {}) if "bad" in rows else (200, json.dumps(rows).encode(), {})
+    )
+    found = replies(redis_rig, ["a", "bad", "b"], MODELS__M__ATTEMPTS="1")
+    assert [reply.ok for reply in found] == [True, False, True]
+
+
+@pytest.mark.parametrize(("code", "calls"), [(400, 7), (404, 1)])
+def test_a_refusal_is_split_where_a_row_may_be_to_blame(redis_rig: Rig, code: int, calls: int) -> None:
+    """Four rows, all refused: each alone at last; but an address that is not there is no row's doing."""
+    redis_rig.model.behave = lambda _: (code, b"quoted words", {})
+    found = replies(redis_rig, [1, 2, 3, 4])
+    assert {reply.error["kind"] for reply in found} == {"model_rejected"}
+    assert redis_rig.model.calls == calls
+    said = {reply.error["message"] for reply in found}
+    assert said == {f"model answered {code}" + (": quoted words" if code == 400 else ", for 4 requests")}
+
+
 def test_a_call_that_hangs_is_written_off_with_all_its_rows(redis_rig: Rig) -> None:
     """Each is answered, once; the worker goes on."""
 
