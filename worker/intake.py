@@ -18,8 +18,8 @@ class Intake:
 
     def credit(self, held: Collection[Delivery]) -> int:
         """How many messages to take while so many deliveries are held."""
-        requests = sum(len(delivery.requests) for delivery in held)
-        size = sum(len(delivery.message.body) for delivery in held)
+        requests = sum([len(delivery.requests) for delivery in held])
+        size = sum([len(delivery.message.body) for delivery in held])
         by_count = (self._in_flight - requests) / self._typical_requests
         by_bytes = (self._in_flight_bytes - size) / self._typical_bytes
         room = min(by_count, by_bytes, _MOST_MESSAGES)
@@ -28,7 +28,7 @@ class Intake:
 
     def learn(self, deliveries: Sequence[Delivery]) -> None:
         """Expect the largest of late, forgetting slowly: a wrong guess costs memory only upwards."""
-        requests = max(len(delivery.requests) for delivery in deliveries)
-        size = max(len(delivery.message.body) for delivery in deliveries)
+        requests = max([len(delivery.requests) for delivery in deliveries])
+        size = max([len(delivery.message.body) for delivery in deliveries])
         self._typical_requests = max(1.0, requests, 0.9 * self._typical_requests)
         self._typical_bytes = max(1.0, size, 0.9 * self._typical_bytes)

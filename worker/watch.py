@@ -13,6 +13,8 @@ from worker.health import Heartbeat, Readiness
 from worker.logs import Log
 from worker.metrics import Metrics
 
+_NUMBER = (int, float)  # `int | float` would be made anew for each message
+
 
 class Watch:
     """The observer of loop, cache and calls. `clock` is monotonic, `wall_clock` Unix seconds."""
@@ -44,7 +46,7 @@ class Watch:
             if message.deliveries > 1:
                 self._metrics.redeliveries.inc()
             enqueued = message.headers.get("enqueued_at")
-            if isinstance(enqueued, int | float) and 0 < enqueued < 1e11:
+            if isinstance(enqueued, _NUMBER) and 0 < enqueued < 1e11:
                 waits.append(max(0.0, now - enqueued))
         self._metrics.queue_wait.observe_all(waits)
         self._metrics.in_progress.inc(sum(len(delivery.requests) for delivery in deliveries))
