@@ -34,8 +34,9 @@ check: $(VENV)/.stamp ## style, types, security and documents
 chaos: $(VENV)/.stamp ## a minute of seeded faults on each broker: nothing may be lost (SEED=7 replays)
 	@$(BIN)/python -m tests.chaos --seconds 60 $(if $(SEED),--seed $(SEED))
 
-soak: $(VENV)/.stamp ## a million requests on each broker: nothing may grow (long)
+soak: $(VENV)/.stamp ## a million requests on each broker: nothing may grow; then 20 minutes of strange messages (long)
 	@$(BIN)/python -m tests.chaos --soak $(if $(REQUESTS),--requests $(REQUESTS))
+	@$(BIN)/python -m tests.chaos --fuzz --seconds 600
 
 bench: $(VENV)/.stamp .bench/venv/.stamp ## all benchmarks, peers too, into docs/benchmarks.md (QUICK=1: 5 minutes)
 	@$(BIN)/python -m bench $(if $(QUICK),--quick)

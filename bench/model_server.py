@@ -44,10 +44,10 @@ class Waits(asyncio.Protocol):
             self._transport.write(_ANSWER)
 
 
-async def serve(latency_seconds: float) -> None:
+async def serve(latency_seconds: float, port: int) -> None:
     """Until the process ends."""
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: Waits(latency_seconds), "127.0.0.1", 0, backlog=1024)
+    server = await loop.create_server(lambda: Waits(latency_seconds), "127.0.0.1", port, backlog=1024)
     print(f"ready http://127.0.0.1:{server.sockets[0].getsockname()[1]}/predict", flush=True)
     await server.serve_forever()
 
@@ -56,8 +56,10 @@ def main() -> None:
     """Serve."""
     parser = argparse.ArgumentParser(prog="python -m bench.model_server", description=__doc__)
     parser.add_argument("--latency-ms", type=float, default=50.0)
+    parser.add_argument("--port", type=int, default=0)
+    arguments = parser.parse_args()
     with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(serve(parser.parse_args().latency_ms / 1000))
+        asyncio.run(serve(arguments.latency_ms / 1000, arguments.port))
 
 
 if __name__ == "__main__":

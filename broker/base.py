@@ -74,13 +74,15 @@ class BrokerOptions:
 
     `lease_seconds`: how long it may be silent before others take what it holds. `durability`: `normal`, or
     `strict` where a confirmation means that it is on disk. `reaps`: whether it looks after the dead, as
-    workers do, who come back to `receive` whatever happens. `on_wait` is called every second or so while a
+    workers do, who come back to `receive` whatever happens. `holds`: whether it is to receive, own or send
+    anything, or only looks. `on_wait` is called every second or so while a
     verb waits for a broker that takes its time.
     """
 
     lease_seconds: float = 30.0
     durability: Literal["normal", "strict"] = "normal"
     reaps: bool = False
+    holds: bool = True
     on_wait: Callable[[], None] = _nothing
 
 

@@ -72,7 +72,7 @@ class KombuBroker:
             self._connection = connection
             self._receiving = self._flavour.open(connection)
             self._sending = self._flavour.open(connection)
-            for queue in self._queues():
+            for queue in self._names.queues:
                 self._flavour.declare(self._receiving, queue)
             for tag in self._held:
                 self._flavour.restore(self._receiving, tag)
@@ -146,7 +146,7 @@ class KombuBroker:
     def depth(self) -> dict[str, int]:
         """See Broker."""
         with self._lost():
-            return {queue: self._flavour.size(self._receiving, queue) for queue in self._queues()}
+            return {queue: self._flavour.size(self._receiving, queue) for queue in self._names.queues}
 
     def purge(self, queue: str) -> int:
         """See Broker."""
@@ -166,9 +166,6 @@ class KombuBroker:
         if self._on_close is not None:
             self._on_close()
             self._on_close = None
-
-    def _queues(self) -> tuple[str, ...]:
-        return (self._names.requests, self._names.misses, self._names.replies, self._names.dead)
 
     def _is_woken(self, seconds: float) -> bool:
         try:

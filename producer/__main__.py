@@ -19,6 +19,7 @@ from producer.files import BadLine, Output, count_lines, read_lines
 from producer.lines import parse, refusal
 from producer.progress import Progress, Tally
 from wire.errors import InvalidRequest
+from wire.message import DIRECTIVES
 from wire.reply import Reply
 
 OK, SOME_FAILED, USAGE, UNREACHABLE, INTERRUPTED = 0, 1, 2, 3, 130
@@ -218,8 +219,10 @@ def _file() -> dict[str, Any]:
 
 
 def _directives(arguments: argparse.Namespace) -> dict[str, Any]:
-    flags = {name: True for name in ("bypass", "refresh", "no_store") if getattr(arguments, name)}
-    return flags if arguments.ttl is None else {**flags, "ttl": arguments.ttl}
+    given = {name: getattr(arguments, name) for name in DIRECTIVES}
+    if given["deadline"] is not None:
+        given["deadline"] += time.time()
+    return {name: value for name, value in given.items() if value is not None and value is not False}
 
 
 def _complain(text: str, code: int) -> int:

@@ -4,13 +4,12 @@ A body is one JSON request (`application/json`) or several, one per line (`appli
 joins request and reply, so a request that cannot be used still takes its place, as a Refused.
 """
 
-import difflib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, NoReturn
 
 import orjson
 
+from wire import fields as field
 from wire.errors import ErrorKind, Failure, InvalidRequest
 from wire.key import canonical
 from wire.values import refuse_large_integers, refuse_nan
@@ -19,8 +18,9 @@ JSON = "application/json"
 NDJSON = "application/x-ndjson"
 ID_MAX_CHARS = 256
 _PLUS = ord("+")
-_FLAGS = ("reply", "bypass", "refresh", "no_store")
-_FIELDS = frozenset({"payload", "id", "model", "ttl", *_FLAGS})
+_FLAGS = ("bypass", "refresh", "no_store", "only_if_cached")
+DIRECTIVES = (*_FLAGS, "ttl", "max_age", "stale_if_error", "deadline")
+_FIELDS = frozenset({"payload", "id", "model", "reply", *DIRECTIVES})
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,11 @@ class Limits:
 
 
 class Request(NamedTuple):
-    """One analysis to do. `payload` is canonical JSON (sorted keys): what is hashed and what is sent on."""
+    """One analysis to do. `payload` is canonical JSON (sorted keys): what is hashed and what is sent on.
+
+    `ttl`, `max_age` and `stale_if_error` are seconds, None where the request does not say; `deadline` is Unix
+    seconds.
+    """
 
     payload: bytes
     id: str | None = None
@@ -44,6 +48,15 @@ class Request(NamedTuple):
     refresh: bool = False
     no_store: bool = False
     ttl: float | None = None
+    only_if_cached: bool = False
+    max_age: float | None = None
+    stale_if_error: float | None = None
+    deadline: float | None = None
+
+    def directives(self) -> list[str]:
+        """The names of those that it uses: a flag that is false says nothing, a number of 0 does."""
+        flags = [name for name in _FLAGS if getattr(self, name)]
+        return flags + [name for name in DIRECTIVES[len(_FLAGS) :] if getattr(self, name) is not None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +162,7 @@ def _parse(line: bytes) -> dict[str, Any]:
     except orjson.JSONDecodeError as error:
         raise InvalidRequest(f"request is not JSON: {error}") from None
     if not isinstance(fields, dict):
-        raise InvalidRequest(f'request is {_kind(fields)}; expected an object such as {{"payload":…}}')
+        raise InvalidRequest(f'request is {field.kind(fields)}; expected an object such as {{"payload":…}}')
     return fields
 
 
@@ -158,19 +171,24 @@ def _check(fields: dict[str, Any], line: bytes, default_id: str | None = None) -
         _refuse_unknown(fields)
     if "payload" not in fields:
         raise InvalidRequest("payload is missing; expected any JSON value")
-    for name in _FLAGS:
-        if name in fields and not isinstance(fields[name], bool):
-            raise InvalidRequest(f"{name} is {_kind(fields[name])}; expected true or false")
-    return Request(
+    request = Request(
         _payload(fields["payload"], line),
-        _text(fields, "id", ID_MAX_CHARS) if "id" in fields else default_id,
-        _text(fields, "model", ID_MAX_CHARS),
-        fields.get("reply", True),
-        fields.get("bypass", False),
-        fields.get("refresh", False),
-        fields.get("no_store", False),
-        _ttl(fields),
+        field.text(fields, "id", ID_MAX_CHARS) if "id" in fields else default_id,
+        field.text(fields, "model", ID_MAX_CHARS),
+        field.flag(fields, "reply", True),
+        field.flag(fields, "bypass"),
+        field.flag(fields, "refresh"),
+        field.flag(fields, "no_store"),
+        field.seconds(fields, "ttl", above=True),
+        field.flag(fields, "only_if_cached"),
+        field.seconds(fields, "max_age"),
+        field.seconds(fields, "stale_if_error"),
+        field.deadline(fields),
     )
+    if request.only_if_cached and (request.bypass or request.refresh):
+        other = "bypass" if request.bypass else "refresh"
+        raise InvalidRequest(f"only_if_cached never calls the model, {other} always does; send one of them")
+    return request
 
 
 def _payload(value: Any, line: bytes) -> bytes:
@@ -182,38 +200,9 @@ def _payload(value: Any, line: bytes) -> bytes:
     return payload
 
 
-def _text(fields: dict[str, Any], name: str, longest: int) -> str | None:
-    if name not in fields:
-        return None
-    value = fields[name]
-    if not isinstance(value, str):
-        raise InvalidRequest(f"{name} is {_kind(value)}; expected a string")
-    if len(value) > longest:
-        raise InvalidRequest(f"{name} has {len(value)} characters; at most {longest} are taken")
-    return value
-
-
-def _ttl(fields: dict[str, Any]) -> float | None:
-    if "ttl" not in fields:
-        return None
-    value = fields["ttl"]
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise InvalidRequest(f"ttl is {_kind(value)}; expected a number of seconds above 0")
-    if value <= 0:
-        raise InvalidRequest(f"ttl is {value}; expected a number of seconds above 0")
-    return float(value)
-
-
 def _refuse_unknown(fields: dict[str, Any]) -> NoReturn:
     name = min(fields.keys() - _FIELDS)
-    raise InvalidRequest(f"unknown field `{name[:64]}`{nearest(name, sorted(_FIELDS))}")
-
-
-def nearest(name: str, known: Sequence[str]) -> str:
-    """`; did you mean …?` where one of `known` is near, else the whole list of them."""
-    # Only the beginning is compared: the matcher is quadratic, and a hostile name may be a megabyte long.
-    near = difflib.get_close_matches(name[:64], known, n=1)
-    return f"; did you mean `{near[0]}`?" if near else f"; expected one of {', '.join(known)}"
+    raise InvalidRequest(f"unknown field `{name[:64]}`{field.nearest(name, sorted(_FIELDS))}")
 
 
 def _id_of(fields: Any, default_id: str | None) -> str | None:
@@ -223,8 +212,3 @@ def _id_of(fields: Any, default_id: str | None) -> str | None:
 
 def _wants_reply(fields: Any) -> bool:
     return not (isinstance(fields, dict) and fields.get("reply") is False)
-
-
-def _kind(value: Any) -> str:
-    names = {dict: "an object", list: "an array", str: "a string", bool: "a boolean", type(None): "null"}
-    return names.get(type(value), "a number")

@@ -16,7 +16,7 @@ class Names:
 
     `requests`: the queue that producers fill. `misses`: requests that were looked up, not found, and wait for
     the model. `replies`: the shared reply queue, for requests without a `reply_to`, or with one that is
-    refused. `dead`: dead letters.
+    refused. `dead`: dead letters. `paused`: while a message is in it, workers take nothing.
 
     Raises ValueError for a prefix that is not a lower-case letter followed by up to 31 of a-z 0-9 _ -.
     """
@@ -26,14 +26,20 @@ class Names:
     misses: str = field(init=False)
     replies: str = field(init=False)
     dead: str = field(init=False)
+    paused: str = field(init=False)
 
     def __post_init__(self) -> None:
         if not _PREFIX.fullmatch(self.prefix):
             raise ValueError(
                 f"prefix {self.prefix!r} must be a lower-case letter, then up to 31 of a-z 0-9 _ -"
             )
-        for name in ("requests", "misses", "replies", "dead"):
+        for name in ("requests", "misses", "replies", "dead", "paused"):
             object.__setattr__(self, name, f"{self.prefix}.{name}")
+
+    @property
+    def queues(self) -> tuple[str, ...]:
+        """All queues that every installation has."""
+        return (self.requests, self.misses, self.replies, self.dead, self.paused)
 
     def replies_for(self, name: str) -> str:
         """The reply queue called `name`: 1 to 64 of A-Z a-z 0-9 _ -. Raises ValueError for another name."""

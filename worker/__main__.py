@@ -118,7 +118,7 @@ def _parser() -> argparse.ArgumentParser:
     cache.add_argument("--model", help="of this model")
     cache.add_argument("--json", action="store_true")
     queue = sub.add_parser("queue", parents=[common], help="the waiting messages")
-    queue.add_argument("action", choices=["stats", "purge"])
+    queue.add_argument("action", choices=["stats", "purge", "pause", "resume"])
     queue.add_argument("--queue", help="purge: requests, misses, replies, dead, or a full name")
     queue.add_argument("--yes", action="store_true", help="purge without asking")
     queue.add_argument("--json", action="store_true")

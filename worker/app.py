@@ -2,21 +2,19 @@
 
 import gc
 import importlib.metadata
-import json
 import secrets
 import signal
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 import redis
 
 from broker.base import BrokerOptions, BrokerUnreachable
 from broker.embedded import join
 from broker.urls import mask, open_broker
-from wire.key import Selection
 from wire.message import Limits
 from wire.names import Names
 from worker.audit import audit, same_server
@@ -24,22 +22,20 @@ from worker.breaker import Breaker
 from worker.cache import RedisCache
 from worker.cache_link import CacheLink, redis_client
 from worker.calls import Callee, Calls
-from worker.catalog import Cacheable, Catalog, Model, field_equals, predicate
 from worker.consistency import check_at_start
 from worker.flight import Flights
 from worker.handler import Handler
 from worker.health import HealthServer, Heartbeat, Readiness, health_app
-from worker.http_model import HttpTarget
 from worker.intake import Intake
+from worker.lane import Lane
 from worker.logs import Log, quiet_libraries
+from worker.lookout import Lookout
 from worker.loop import Loop
 from worker.metrics import Metrics
-from worker.model import Target
-from worker.pool import Batching
-from worker.python_model import PythonTarget, load
-from worker.retry import RetryPolicy
-from worker.settings import CacheableRule, ModelSettings, Settings
+from worker.models import build_callee, build_catalog
+from worker.settings import Settings
 from worker.watch import Watch
+from worker.work import Work
 
 OK, FAILED, UNREACHABLE = 0, 1, 3
 _RECONNECT_MAX_SECONDS = 10.0
@@ -63,15 +59,21 @@ def run(settings: Settings, log: Log, *, retry: bool = True) -> int:
         )
         stack.callback(health.close)
         log.info("listening", url=f"{health.url}/metrics")
-        callees = {name: build_callee(name, model, settings) for name, model in settings.models.items()}
+        callees = {
+            name: build_callee(name, model, settings, partial(watch.model_down, name))
+            for name, model in settings.models.items()
+        }
         for callee in callees.values():
             callee.target.warm()
         readiness.reason = "no broker yet"
         cache = _open_cache(settings, watch, log, stack)
         check_at_start(settings, log)
-        loop = _build_loop(settings, callees, cache, watch, retry=retry)
+        lookout = _build_lookout(settings, watch)
+        stack.callback(lookout.close)
+        loop = _build_loop(settings, callees, cache, watch, lambda: lookout.is_paused, retry=retry)
         _listen_to_signals(loop)
         _calm_the_collector()
+        lookout.start()
         try:
             loop.run()
         except BrokerUnreachable as error:
@@ -91,69 +93,6 @@ def _calm_the_collector() -> None:
 def version() -> str:
     """The installed version of recollect."""
     return importlib.metadata.version("recollect")
-
-
-def build_catalog(settings: Settings) -> Catalog:
-    """The models as the handler sees them."""
-    return Catalog(
-        {name: build_model(name, model, settings) for name, model in settings.models.items()},
-        settings.default_model,
-    )
-
-
-def build_model(name: str, model: ModelSettings, settings: Settings) -> Model:
-    """One model's policy."""
-    return Model(
-        name,
-        model.version,
-        namespace=settings.namespace,
-        selection=Selection.of(model.key_include, model.key_exclude),
-        ttl_seconds=model.ttl_seconds,
-        ttl_bounds_seconds=(model.ttl_min_seconds, model.ttl_max_seconds),
-        cacheable=_build_rule(model.cacheable),
-    )
-
-
-def build_callee(name: str, model: ModelSettings, settings: Settings) -> Callee:
-    """How one model is called. Raises ValueError for headers that cannot be read."""
-    policy = RetryPolicy(
-        model.attempts, model.budget_seconds, model.wait_initial_seconds, model.wait_max_seconds
-    )
-    batching = Batching(model.batch_size, model.batch_wait_ms / 1000) if model.batch_size > 1 else None
-    target = _build_target(name, model, settings)
-    return Callee(target, policy, model.concurrency, model.timeout_seconds, batching)
-
-
-def _build_target(name: str, model: ModelSettings, settings: Settings) -> Target:
-    if model.target.startswith("python:"):
-        return PythonTarget(model.target.removeprefix("python:"), max_bytes=settings.result_max_bytes)
-    return HttpTarget(
-        model.target,
-        headers={**model.headers, **_headers_of(name, model)},
-        timeout_seconds=model.timeout_seconds,
-        concurrency=model.concurrency,
-        max_bytes=settings.result_max_bytes,
-    )
-
-
-def _headers_of(name: str, model: ModelSettings) -> dict[str, str]:
-    if model.headers_file is None:
-        return {}
-    try:
-        found: Any = json.loads(model.headers_file.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise ValueError(f"models.{name}.headers_file cannot be read: {error}") from None
-    if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
-        raise ValueError(f"models.{name}.headers_file must hold a JSON object of strings")
-    return found
-
-
-def _build_rule(rule: CacheableRule | str | None) -> Cacheable | None:
-    if rule is None:
-        return None
-    if isinstance(rule, CacheableRule):
-        return field_equals(rule.field, rule.equals)
-    return predicate(load(rule.removeprefix("python:")))
 
 
 def limits_of(settings: Settings) -> Limits:
@@ -205,8 +144,19 @@ def _say_audit(settings: Settings, client: "redis.Redis", log: Log) -> None:
         log.info("cache audit", cache=shown, wrong=None)
 
 
+def _build_lookout(settings: Settings, watch: Watch) -> Lookout:
+    names, options = Names(settings.prefix), replace(broker_options(settings), holds=False)
+    return Lookout(lambda: open_broker(settings.broker_url, names, options), names, watch)
+
+
 def _build_loop(
-    settings: Settings, callees: dict[str, Callee], cache: RedisCache, watch: Watch, *, retry: bool
+    settings: Settings,
+    callees: dict[str, Callee],
+    cache: RedisCache,
+    watch: Watch,
+    is_paused: Callable[[], bool],
+    *,
+    retry: bool,
 ) -> Loop:
     names, limits, token = Names(settings.prefix), limits_of(settings), secrets.token_hex(16)
     flight_lease = min(settings.flight_lease_seconds, settings.lease_seconds)  # or a redelivery would wait
@@ -224,21 +174,32 @@ def _build_loop(
         entry_max_bytes=settings.entry_max_bytes,
         token=token,
     )
+    calls = Calls(callees, time.monotonic, broker.wake, watch)
+    flights = Flights(cache, names, token, time.monotonic, lease_seconds=flight_lease)
+    half = settings.in_flight_bytes // 2  # of what is held: for what waits for a model, and for what comes in
+    lane = Lane(
+        callees,
+        calls,
+        flights,
+        handler.finish,
+        time.monotonic,
+        in_flight=settings.in_flight,
+        most_bytes=half,
+    )
     return Loop(
         broker,
-        handler,
-        Calls(callees, time.monotonic, broker.wake, watch),
-        Flights(cache, names, token, time.monotonic, lease_seconds=flight_lease),
+        Work(handler, calls, flights, lane, time.monotonic, time.time),
         watch,
         names,
         limits,
         clock=time.monotonic,
         wall_clock=time.time,
         sleep=time.sleep,
-        intake=Intake(settings.in_flight, settings.in_flight_bytes),
+        intake=Intake(settings.in_flight, half),
         reconnect_max_seconds=min(_RECONNECT_MAX_SECONDS, settings.lease_seconds / 3),
         drain_seconds=settings.drain_seconds,
         retry=retry,
+        is_paused=is_paused,
         dead_letter_failed=settings.dead_letter_failed,
     )
 

@@ -17,9 +17,9 @@ import orjson
 from wire.errors import InvalidRequest
 from wire.key import canonical
 from wire.values import refuse_large_integers
-from worker.app import build_callee
 from worker.calls import Callee
 from worker.console import FAILED, OK, UsageError, print_json, say
+from worker.models import build_callee
 from worker.pool import Attempt, Batching, Pool
 from worker.sources import Loaded
 

@@ -26,13 +26,17 @@ class Breaker:
         """Whether it has opened and no probe has succeeded since."""
         return self._probe_at is not None
 
+    @property
+    def is_due(self) -> bool:
+        """Whether `allows` would say yes."""
+        return self._probe_at is None or self._clock() >= self._probe_at
+
     def allows(self) -> bool:
         """Whether to try now. True once per `seconds` while open: that try is the probe."""
-        if self._probe_at is None:
-            return True
-        if self._clock() < self._probe_at:
+        if not self.is_due:
             return False
-        self._probe_at = self._clock() + self._seconds
+        if self._probe_at is not None:
+            self._probe_at = self._clock() + self._seconds
         return True
 
     def succeeded(self) -> None:

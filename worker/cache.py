@@ -40,6 +40,15 @@ class Write(NamedTuple):
     token: str
 
 
+class Wanted(NamedTuple):
+    """A lease to ask for: the names of the entry and of the lease on it, and when the call behind the entry
+    began that is known already (Unix seconds; 0 for none). Only a later one is an answer."""
+
+    entry: str
+    lease: str
+    seen: float
+
+
 class Taken(NamedTuple):
     """What became of asking for a lease: the entry that is there by now, or whether the lease is ours, or
     whether there is nothing to wait for (who had it brought nothing that could be kept)."""
@@ -58,8 +67,8 @@ class Cache(Protocol):
     def write(self, writes: Sequence[Write]) -> int:
         """Store all; returns how many the server refused (full, read-only). Raises CacheDown."""
 
-    def take(self, pairs: Sequence[tuple[str, str]], token: str, seconds: float) -> list[Taken]:
-        """For each name of an entry and of the lease on it: look again, or take the lease.
+    def take(self, wanted: Sequence[Wanted], token: str, seconds: float) -> list[Taken]:
+        """For each: look again, or take the lease.
 
         Raises CacheDown.
         """
@@ -134,12 +143,13 @@ class RedisCache:
                 self._observer.cache_stored(len(write.value))
         return refused
 
-    def take(self, pairs: Sequence[tuple[str, str]], token: str, seconds: float) -> list[Taken]:
+    def take(self, wanted: Sequence[Wanted], token: str, seconds: float) -> list[Taken]:
         """See Cache."""
-        keys = [name for pair in pairs for name in pair]
-        (answers,) = self._run("lease", _TAKE, [(keys, (token, _milliseconds(seconds)))])
+        keys = [name for one in wanted for name in (one.entry, one.lease)]
+        arguments: list[Argument] = [token, _milliseconds(seconds), *[one.seen for one in wanted]]
+        (answers,) = self._run("lease", _TAKE, [(keys, arguments)])
         if isinstance(answers, redis.RedisError):
-            answers = [(None, _WRONG)] * len(pairs)
+            answers = [(None, _WRONG)] * len(wanted)
         if any(state == [_WRONG] for _, *state in answers):
             self._observer.cache_error("lease")
         return [Taken(entry, state == [1], state in ([-1], [_WRONG])) for entry, *state in answers]

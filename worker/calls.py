@@ -2,13 +2,15 @@
 
 import heapq
 import itertools
-from collections import deque
+import math
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
-from wire.errors import Failure
-from worker.model import ModelError, Target, TimedOut, TransientFailure
+from wire.errors import ErrorKind, Failure
+from worker.gate import Gate
+from worker.model import DeadlinePassed, ModelError, Target, TimedOut, TransientFailure
 from worker.pool import Attempt, Batching, Pool
 from worker.retry import RetryPolicy
 
@@ -26,14 +28,20 @@ class Callee:
     retry: RetryPolicy
     concurrency: int
     timeout_seconds: float
+    gate: Gate
     batching: Batching | None = None
+
+    @property
+    def most_rows(self) -> int:
+        """How many requests can be in its calls at once."""
+        return self.concurrency * (1 if self.batching is None else self.batching.size)
 
 
 class Answered(NamedTuple):
     """How a call ended. `tag` is the caller's; exactly one of `result` and `failure` is set.
 
     `created` is when the successful attempt began (Unix seconds), `seconds` how long it took, divided by the
-    rows of its call.
+    rows of its call. One that is `deferred` has not used up its attempts: the model is left alone for now.
     """
 
     tag: Any
@@ -41,6 +49,7 @@ class Answered(NamedTuple):
     failure: Failure | None
     created: float
     seconds: float
+    is_deferred: bool = False
 
 
 class CallObserver(Protocol):
@@ -54,10 +63,10 @@ class CallObserver(Protocol):
 
 
 class _Call:
-    __slots__ = ("alone", "attempts", "begun", "model", "payload", "tag")
+    __slots__ = ("alone", "attempts", "begun", "ends_at", "model", "payload", "tag")
 
-    def __init__(self, model: str, payload: bytes, tag: Any, *, alone: bool) -> None:
-        self.model, self.payload, self.tag, self.alone = model, payload, tag, alone
+    def __init__(self, model: str, payload: bytes, tag: Any, *, alone: bool, ends_at: float) -> None:
+        self.model, self.payload, self.tag, self.alone, self.ends_at = model, payload, tag, alone, ends_at
         self.attempts = 0
         self.begun = 0.0  # of the first attempt: the wait for a thread is not the model's budget
 
@@ -74,17 +83,31 @@ class Calls:
     ) -> None:
         self._callees, self._clock, self._wake, self._observer = callees, clock, wake, observer
         self._ended: deque[Attempt] = deque()
+        self._deferred: deque[_Call] = deque()
         self._timers: list[tuple[float, int, _Call]] = []
         self._order = itertools.count()
+        self._under_way: Counter[str] = Counter()
         self._pools = {
             name: Pool(name, callee.target, callee.concurrency, self._on_end, callee.batching)
             for name, callee in callees.items()
         }
 
-    def start(self, model: str, payload: bytes, tag: Any, *, alone: bool = False) -> None:
-        """Begin a call, which shares itself with no other if it is to be `alone`; its end comes out of
-        `advance`."""
-        self._attempt(_Call(model, payload, tag, alone=alone))
+    def start(
+        self, model: str, payload: bytes, tag: Any, *, alone: bool = False, ends_at: float = math.inf
+    ) -> None:
+        """Begin a call, which shares itself with no other if it is to be `alone`, and for which nobody waits
+        after `ends_at` (monotonic seconds); its end comes out of `advance`."""
+        self._under_way[model] += 1
+        self._attempt(_Call(model, payload, tag, alone=alone, ends_at=ends_at))
+
+    def under_way(self, model: str) -> int:
+        """How many calls of a model have begun and not ended; a wait between two attempts counts."""
+        return self._under_way[model]
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether none is under way."""
+        return not any(self._under_way.values())
 
     def advance(self) -> list[Answered]:
         """Begin the attempts whose wait is over; return the calls that have ended since the last time."""
@@ -92,10 +115,15 @@ class Calls:
         while self._timers and self._timers[0][0] <= now:
             self._attempt(heapq.heappop(self._timers)[2])
         self._write_off(now)
-        return [answered for attempt in self._drain() if (answered := self._end(attempt)) is not None]
+        ended = [answered for attempt in self._drain() if (answered := self._end(attempt)) is not None]
+        while self._deferred:
+            ended.append(self._put_off(self._deferred.popleft()))
+        return ended
 
     def next_due_seconds(self) -> float | None:
         """How long until a wait is over; None where nothing waits."""
+        if self._deferred:
+            return 0.0
         return max(0.0, self._timers[0][0] - self._clock()) if self._timers else None
 
     def exhausted(self) -> str | None:
@@ -111,11 +139,20 @@ class Calls:
             pool.close()
 
     def _attempt(self, call: _Call) -> None:
-        call.attempts += 1
-        # The last one shares its call with nobody: a row that makes the model fail must fail alone.
-        if 1 < call.attempts == self._callees[call.model].retry.attempts:
-            call.alone = True
-        self._pools[call.model].submit(Attempt(call, call.payload, alone=call.alone))
+        if self._callees[call.model].gate.passes():
+            call.attempts += 1
+            # The last one shares its call with nobody: a row that makes the model fail must fail alone.
+            if 1 < call.attempts == self._callees[call.model].retry.attempts:
+                call.alone = True
+            attempt = Attempt(call, call.payload, alone=call.alone, ends_at=call.ends_at)
+            self._pools[call.model].submit(attempt)
+        else:
+            self._deferred.append(call)
+
+    def _put_off(self, call: _Call) -> Answered:
+        self._under_way[call.model] -= 1
+        failure = Failure(ErrorKind.MODEL_UNAVAILABLE, self._callees[call.model].gate.why, call.attempts)
+        return Answered(call.tag, None, failure, 0.0, 0.0, is_deferred=True)
 
     def _on_end(self, attempt: Attempt) -> None:
         self._ended.append(attempt)
@@ -135,10 +172,10 @@ class Calls:
     def _end(self, attempt: Attempt) -> Answered | None:
         call: _Call = attempt.call
         call.begun = call.begun or attempt.begun
-        seconds = attempt.ended - attempt.begun
-        error = attempt.error
-        self._observer.model_attempt(call.model, _named(error), seconds)
+        self._tell(attempt)
+        error, seconds = attempt.error, attempt.ended - attempt.begun
         if error is None:
+            self._under_way[call.model] -= 1
             return Answered(call.tag, attempt.result, None, attempt.begun_at, seconds / attempt.rows)
         if isinstance(error, TransientFailure) and self._retry(call, error):
             return None
@@ -147,17 +184,39 @@ class Calls:
             call.alone = True
             self._attempt(call)
             return None
+        self._under_way[call.model] -= 1
         failure = Failure(error.kind, _said(error, attempt.rows), call.attempts)
         return Answered(call.tag, None, failure, attempt.begun_at, seconds)
 
+    def _tell(self, attempt: Attempt) -> None:
+        model, error = attempt.call.model, attempt.error
+        if isinstance(error, DeadlinePassed):
+            attempt.call.attempts -= 1
+            return
+        self._observer.model_attempt(model, _named(error), attempt.ended - attempt.begun)
+        gate = self._callees[model].gate
+        if attempt.leads:
+            gate.ended(error)
+        if not gate.is_open:  # what has not begun does not begin
+            self._deferred += [waiting.call for waiting in self._withdrawn(model)]
+
+    def _withdrawn(self, model: str) -> list[Attempt]:
+        withdrawn = self._pools[model].withdraw()
+        for attempt in withdrawn:
+            attempt.call.attempts -= 1
+        return withdrawn
+
     def _retry(self, call: _Call, error: TransientFailure) -> bool:
-        now = self._clock()
-        policy = self._callees[call.model].retry
-        wait = policy.wait_seconds(call.attempts, now - call.begun, error.retry_after)
-        if wait is None:
+        """Whether there will be another attempt. One more than the deadline allows is none."""
+        now, callee = self._clock(), self._callees[call.model]
+        wait = callee.retry.wait_seconds(call.attempts, now - call.begun, error.retry_after)
+        if wait is None or now + wait >= call.ends_at:
             return False
         self._observer.model_retry(call.model, error.reason)
-        heapq.heappush(self._timers, (now + wait, next(self._order), call))
+        if callee.gate.is_open:
+            heapq.heappush(self._timers, (now + wait, next(self._order), call))
+        else:
+            self._deferred.append(call)
         return True
 
 

@@ -1,16 +1,43 @@
 """The models a worker serves, as its handler sees them: names, keys, time to live, what may be kept."""
 
 from collections.abc import Callable, Collection, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
 from wire.errors import ErrorKind, Failure, Outcome
+from wire.fields import nearest
 from wire.key import KeyMaker, Selection
-from wire.message import nearest
+from wire.message import DIRECTIVES, Request
 from wire.reply import encode_source
 
 Cacheable = Callable[[bytes], bool]
+
+
+class Policy(NamedTuple):
+    """How long a model's results are used, and what its requests may ask for. All seconds.
+
+    Entries are kept for `stale_max` past their time. Within it one may stand in where the model fails
+    (`stale_if_error`: for how long, where a request does not say), or be given out at once while the model is
+    asked again (`stale_while_revalidate`). `budget`: how long a request may wait for a model that is down.
+    """
+
+    ttl: float = 86_400.0
+    ttl_bounds: tuple[float, float] = (1.0, 2_592_000.0)
+    stale_max: float = 3_600.0
+    stale_if_error: float = 0.0
+    stale_while_revalidate: float = 0.0
+    budget: float = 120.0
+    directives: frozenset[str] = frozenset(DIRECTIVES)
+
+    def ttl_for(self, asked: float | None) -> float:
+        """The time to live for a request that asked for `asked` seconds, within the bounds."""
+        low, high = self.ttl_bounds
+        return min(max(self.ttl if asked is None else asked, low), high)
+
+    def stale_if_error_for(self, asked: float | None) -> float:
+        """How long past its time an entry may stand in, for a request that asked for `asked` seconds."""
+        return min(self.stale_if_error if asked is None else asked, self.stale_max)
 
 
 class Model:
@@ -23,14 +50,14 @@ class Model:
         *,
         namespace: str = "default",
         selection: Selection | None = None,
-        ttl_seconds: float = 86_400.0,
-        ttl_bounds_seconds: tuple[float, float] = (1.0, 2_592_000.0),
+        policy: Policy | None = None,
         cacheable: Cacheable | None = None,
     ) -> None:
-        self.name, self.version = name, version
+        self.name, self.version, self.policy = name, version, policy or Policy()
         self._namespace, self._selection = namespace, selection
-        self._ttl, self._bounds = ttl_seconds, ttl_bounds_seconds
         self._cacheable = cacheable
+        self.takes_all = self.policy.directives >= frozenset(DIRECTIVES)
+        """Whether requests may use every directive."""
         self.hit, self.hit_source = (name, Outcome.HIT), encode_source(Outcome.HIT, name, version)
         """How its hits are counted, and what their replies have in common."""
         self.generation = 0
@@ -47,10 +74,15 @@ class Model:
         """What is hashed, for people."""
         return self._keys.text(payload)
 
-    def ttl_seconds(self, asked: float | None) -> float:
-        """The time to live for a request that asked for `asked` seconds, within the policy's bounds."""
-        low, high = self._bounds
-        return min(max(self._ttl if asked is None else asked, low), high)
+    def refusal_of(self, request: Request) -> Failure | None:
+        """What a request is answered with that uses a directive which this model does not take."""
+        allowed = self.policy.directives
+        for name in request.directives():
+            if name not in allowed:
+                known = ", ".join(sorted(allowed)) or "none"
+                said = f"model `{self.name}` takes no `{name}` from requests; it takes: {known}"
+                return Failure(ErrorKind.INVALID_REQUEST, said)
+        return None
 
     def may_keep(self, result: bytes) -> bool:
         """Whether the model's rule lets this result be remembered."""

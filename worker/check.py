@@ -59,7 +59,10 @@ def _check_broker(loaded: Loaded) -> list[Line]:
                 Letters(broker, names).walk(visit, most=_LETTERS)
     except BrokerError as error:
         return [("fail", "broker", str(error), "is it running, and is RECOLLECT_BROKER_URL its address?")]
+    is_paused = depth.pop(names.paused, 0) > 0
     lines: list[Line] = [("ok", "broker", f"{shown} · {sum(depth.values()):,} waiting", "")]
+    if is_paused:
+        lines.append(("warn", "queue", "paused: workers take nothing", "python -m worker queue resume"))
     if by_broker:
         said = f"the broker dead-letters by itself: {len(by_broker):,} letters, such as {by_broker[-1]}"
         lines.append(("warn", "queue", said, "`dead list` shows them; look for a policy or a delivery limit"))

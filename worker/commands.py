@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 import redis
 
-from broker.base import Broker, BrokerError
+from broker.base import Broker, BrokerError, Message
 from broker.urls import mask
 from wire.errors import InvalidRequest
 from wire.key import Selection, canonical
@@ -122,20 +122,25 @@ def _batches(client: "redis.Redis", stem: str) -> Iterator[list[Any]]:
 
 
 def queue(arguments: argparse.Namespace, loaded: Loaded) -> int:
-    """Count what waits, or drop it."""
+    """Count what waits, or drop it; have all workers pause, or go on."""
     names = Names(loaded.settings.prefix)
     try:
         with connected(loaded) as broker:
             if arguments.action == "purge":
                 return _purge(broker, names, arguments)
+            if arguments.action in ("pause", "resume"):
+                return _pause(broker, names, is_paused=arguments.action == "pause")
             depth = broker.depth()
+            is_paused = depth.pop(names.paused) > 0
     except BrokerError as error:
         return unreachable("broker", mask(loaded.settings.broker_url), error)
     if arguments.json:
-        print_json(depth)
+        print_json({**depth, "paused": is_paused})
     else:
         for name, waiting in depth.items():
             print(f"{name:<28} {waiting:>10,} waiting")
+        if is_paused:
+            print("paused: workers take nothing until `queue resume`")
     return OK
 
 
@@ -149,6 +154,16 @@ def _purge(broker: Broker, names: Names, arguments: argparse.Namespace) -> int:
         print("nothing was dropped", file=sys.stderr)
         return FAILED
     print_json({"queue": name, "purged": broker.purge(name)})
+    return OK
+
+
+def _pause(broker: Broker, names: Names, *, is_paused: bool) -> int:
+    """Workers look at the queue every second; what they hold they finish."""
+    if not is_paused:
+        broker.purge(names.paused)
+    elif broker.depth()[names.paused] == 0:
+        broker.send(names.paused, [Message(b"{}")])
+    print_json({"prefix": names.prefix, "paused": is_paused})
     return OK
 
 

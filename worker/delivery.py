@@ -1,19 +1,24 @@
 """A received message on its way through the worker: its requests, the replies so far, its settlement."""
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from broker.base import JSON, NDJSON, WHOLE, Message, Outgoing, Settlement
 from broker.dead import FAILED, POISON, UNDECODABLE, dead_letter
-from wire.errors import ErrorKind, Failure, Outcome
+from wire.errors import ErrorKind, Failure, InvalidRequest, Outcome
+from wire.fields import deadline
 from wire.message import Limits, Refused, Request, decode_requests, media_type, refused
 from wire.names import Names
 from wire.reply import PART_HEADER, pack_replies
 
 NO_MODEL = "none"
+SUSPECT_DELIVERIES = 3
 How = tuple[str, Outcome]  # the model's name (NO_MODEL where none was chosen), and how the reply came about
 
+_WAITS_SINCE = "waits_since"
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
 
@@ -21,18 +26,22 @@ class Delivery:
     """A message until it is settled. `received` is monotonic seconds.
 
     `outcomes` has one for each request that is answered, `failures` the model's name with each;
-    `saved_seconds` are by the model's name.
+    `saved_seconds` are by the model's name. `is_second`: it was looked up before, and has waited for its
+    model; `waits_since` (Unix seconds) is when that was first found to be down.
     """
 
     __slots__ = (
         "_left",
         "_replies",
         "failures",
+        "is_postponed",
+        "is_second",
         "message",
         "outcomes",
         "received",
         "requests",
         "saved_seconds",
+        "waits_since",
     )
 
     def __init__(self, message: Message, requests: Sequence[Request | Refused], received: float) -> None:
@@ -42,11 +51,18 @@ class Delivery:
         self.saved_seconds: dict[str, float] = {}
         self._replies: list[bytes] = [b""] * len(requests)
         self._left = len(requests)
+        self.is_second = self.is_postponed = False
+        self.waits_since: float | None = None
 
     @property
     def is_answered(self) -> bool:
-        """Whether every request has its reply."""
+        """Whether every request has its reply, or none will have one here."""
         return self._left == 0
+
+    @property
+    def is_suspect(self) -> bool:
+        """Whether it was in flight at so many deaths that it may be their cause: it runs alone."""
+        return self.message.deliveries >= SUSPECT_DELIVERIES
 
     def answer(self, position: int, reply: bytes, how: How) -> None:
         """Put the reply of the request at `position`: once each."""
@@ -54,11 +70,19 @@ class Delivery:
         self._left -= 1
         self.outcomes.append(how)
 
+    def postpone(self) -> None:
+        """Instead of one more reply: the message goes where it waits for the model, as it came. It is looked
+        up again then, so whatever is answered by now is not sent."""
+        self._left -= 1
+        self.is_postponed = True
+
     def settlement(
         self, names: Names, limits: Limits, now: float, *, dead_letter_failed: bool = False
     ) -> Settlement:
         """What is sent because of this message, once it is answered. `now` is Unix seconds."""
         message = self.message
+        if self.is_postponed:
+            return Settlement(message, [Outgoing(names.misses, self._postponed())])
         if message.problem is not None:
             letter = dead_letter(message, UNDECODABLE, now, message.problem)
             return Settlement(message, [Outgoing(names.dead, letter)])
@@ -73,6 +97,12 @@ class Delivery:
         elif dead_letter_failed and self.failures:
             outgoing.append(Outgoing(names.dead, dead_letter(message, FAILED, now)))
         return Settlement(message, outgoing)
+
+    def _postponed(self) -> Message:
+        message, headers = self.message, self.message.headers
+        if self.waits_since is not None:
+            headers = {**headers, _WAITS_SINCE: self.waits_since}
+        return Message(message.body, message.content_type, message.correlation_id, message.reply_to, headers)
 
     def _wants_reply(self) -> bool:
         # Position joins request and reply, so one that wants a reply brings those of its neighbours along.
@@ -127,7 +157,31 @@ def open_delivery(message: Message, names: Names, limits: Limits, received: floa
             f"expected {names.replies} or {names.replies}.NAME"
         )
         requests = [refused(wrong, request.id) for request in requests]
-    return Delivery(message, requests, received)
+    if "deadline" in message.headers:
+        requests = _by_deadline(requests, message.headers)
+    delivery = Delivery(message, requests, received)
+    if message.queue == names.misses:
+        delivery.is_second, delivery.waits_since = True, _waits_since(message)
+    return delivery
+
+
+def _by_deadline(requests: Sequence[Request | Refused], headers: dict[str, Any]) -> list[Request | Refused]:
+    """The requests of a message with a deadline of its own: whichever is earlier counts."""
+    try:
+        latest = deadline(headers)
+    except InvalidRequest as error:
+        return [refused(f"header {error}", request.id) for request in requests]
+    return [
+        request._replace(deadline=min(latest or 0.0, request.deadline or math.inf))
+        if isinstance(request, Request)
+        else request
+        for request in requests
+    ]
+
+
+def _waits_since(message: Message) -> float | None:
+    value = message.headers.get(_WAITS_SINCE)
+    return float(value) if isinstance(value, float) and math.isfinite(value) else None
 
 
 def _trace(message: Message) -> dict[str, str]:

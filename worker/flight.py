@@ -12,11 +12,11 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from wire.errors import Outcome
+from wire.errors import ErrorKind, Outcome
 from wire.names import Names
-from worker.cache import Cache, CacheDown, Taken
+from worker.cache import Cache, CacheDown, Taken, Wanted
 from worker.calls import Answered
-from worker.handler import Job
+from worker.job import Job
 
 _LOOK_SECONDS = 0.05  # between two looks at what other workers call
 _LAST_WORD_SECONDS = 3.0  # for how long others hear that nothing will come of a call
@@ -33,12 +33,14 @@ class News(NamedTuple):
 
 
 class _Flight:
-    """A call and who waits for it. Where another worker makes it there is no `leader` here."""
+    """A call and who waits for it. Where another worker makes it there is no `leader` here. `seen` is of the
+    entry that was of no use to whoever began it."""
 
-    __slots__ = ("entry", "followers", "key", "leader", "lease")
+    __slots__ = ("begun", "entry", "followers", "key", "leader", "lease", "seen")
 
-    def __init__(self, leader: Job, key: str, names: Names) -> None:
+    def __init__(self, leader: Job, key: str, names: Names, begun: float) -> None:
         self.leader: Job | None = leader
+        self.begun, self.seen = begun, leader.seen
         self.key, self.followers = key, list[Job]()
         model = leader.model
         self.entry = names.entry(model.name, model.version, key)
@@ -60,22 +62,25 @@ class Flights:
         self._flights: dict[str, _Flight] = {}
         self._led: dict[Job, _Flight] = {}
         self._foreign: deque[_Flight] = deque()
+        self._orphans: list[Job] = []
         self._next_look = self._next_renewal = 0.0
 
     def begin(self, jobs: Iterable[Job]) -> News:
-        """Who of these calls the model now; the others wait.
+        """Who of these calls the model now; the others wait, unless nobody waits for them.
 
-        A refresh joins no flight, since that may have begun before it arrived, but others may join it. What
-        is not to be stored follows and never leads: nobody else would find its result. Where the cache could
-        not be read a moment ago no lease is asked for either.
+        A refresh joins no flight, since that may have begun before it arrived, but others may join it; nor
+        does one join that takes no answer as old as the flight. What is not to be stored follows and never
+        leads: nobody else would find its result. Where the cache could not be read a moment ago no lease is
+        asked for either.
         """
         news = News([], [])
         new: list[_Flight] = []
-        for job in sorted(jobs, key=lambda job: not job.request.refresh):
+        for job in sorted(jobs, key=lambda job: job.joins):
             key = job.key
             flight = None if key is None else self._flights.get(key)
-            if flight is not None and not job.request.refresh:
-                flight.followers.append(job)
+            if flight is not None and self._joins(job, flight):
+                if not job.in_background:
+                    flight.followers.append(job)
             elif key is None or job.request.no_store:
                 news.calls.append(job)
             elif job.outcome is Outcome.UNAVAILABLE:
@@ -85,20 +90,26 @@ class Flights:
         self._take(new, news)
         return news
 
+    def covers(self, job: Job) -> bool:
+        """Whether it would be answered by a call that is under way."""
+        flight = self._flights.get(job.key or "")
+        return flight is not None and self._joins(job, flight)
+
     def begin_alone(self, jobs: Iterable[Job]) -> list[Job]:
         """Who of these calls the model now, without a look at other workers."""
         news = News([], [])
         for job in jobs:
             flight = self._flights.get(job.key or "")
-            if flight is not None:
+            if flight is not None and self._joins(job, flight):
                 flight.followers.append(job)
             else:
-                self._lead(self._replace(None, job, job.key or ""), news, has_lease=False)
+                self._lead(self._replace(flight, job, job.key or ""), news, has_lease=False)
         return news.calls
 
     def look(self) -> News:
         """Whether what other workers call has come, or is up to us by now. Holds our own leases, too."""
-        now, news = self._clock(), News([], [])
+        orphans, self._orphans = self._orphans, []
+        now, news = self._clock(), self.begin(orphans)
         if now >= self._next_renewal:
             self._next_renewal = now + self._seconds / 3
             self._tell(self._cache.renew, self._held(self._led), self._seconds)
@@ -112,7 +123,8 @@ class Flights:
     def land(self, answers: Sequence[Answered]) -> list[Answered]:
         """The same, and the answers of those who waited for them.
 
-        A failure is theirs, too: the flight's attempts were made for all of them.
+        A failure is theirs, too: the flight's attempts were made for all of them. Not so where the deadline
+        of the one that led has passed: they begin again with the next look.
         """
         landed = list(answers)
         for answer in answers:
@@ -120,6 +132,9 @@ class Flights:
             if flight is None:
                 continue
             self._end(flight)
+            if answer.failure is not None and answer.failure.kind is ErrorKind.DEADLINE_EXCEEDED:
+                self._orphans += flight.followers
+                continue
             for job in flight.followers:
                 job.outcome = Outcome.COALESCED
                 landed.append(answer._replace(tag=job))
@@ -136,12 +151,18 @@ class Flights:
 
     def next_due_seconds(self) -> float | None:
         """How long until there is something to look at; None where nobody waits and nothing is held."""
+        if self._orphans:
+            return 0.0
         if self._foreign:
             return max(0.0, self._next_look - self._clock())
         return max(0.0, self._next_renewal - self._clock()) if self._led else None
 
+    def _joins(self, job: Job, flight: _Flight) -> bool:
+        age = job.request.max_age
+        return job.joins and (age is None or self._clock() - flight.begun < age)
+
     def _replace(self, old: _Flight | None, leader: Job, key: str) -> _Flight:
-        self._flights[key] = new = _Flight(leader, key, self._names)
+        self._flights[key] = new = _Flight(leader, key, self._names, self._clock())
         if old is not None and old.leader is None:  # nobody else here would look after them
             new.followers, old.followers = old.followers, []
         return new
@@ -153,23 +174,26 @@ class Flights:
     def _take(self, flights: Sequence[_Flight], news: News) -> None:
         for flight, taken in zip(flights, self._taken(flights), strict=True):
             leader = flight.leader
-            if taken.is_ours or taken.is_over or (leader is not None and leader.request.refresh):
+            if leader is not None and leader.in_background and not (taken.is_ours or flight.followers):
+                self._end(flight)  # somebody else renews it, has just failed to, or has done it
+            elif taken.is_ours or taken.is_over or (leader is not None and not leader.joins):
                 self._lead(flight, news, has_lease=taken.is_ours)
             elif taken.entry is not None:
                 self._end(flight)
                 waiting = flight.followers if leader is None else [leader, *flight.followers]
                 news.found.append((waiting, taken.entry))
             else:
-                if leader is not None:
+                if leader is not None and not leader.in_background:
                     flight.followers.insert(0, leader)  # in front: it may lead, unlike what is not stored
-                    flight.leader = None
+                flight.leader = None
                 self._foreign.append(flight)
 
     def _taken(self, flights: Sequence[_Flight]) -> Iterator[Taken]:
         for begin in range(0, len(flights), _AT_ONCE):
             some = flights[begin : begin + _AT_ONCE]
             try:
-                yield from self._cache.take([(f.entry, f.lease) for f in some], self._token, self._seconds)
+                wanted = [Wanted(f.entry, f.lease, f.seen) for f in some]
+                yield from self._cache.take(wanted, self._token, self._seconds)
             except CacheDown:
                 # An answer that came late may have brought the lease: as if it had. Who waits for another
                 # worker goes on waiting, unless the cache is known to be away.

@@ -5,7 +5,7 @@ No I/O of its own, no clock, no environment: the cache, the clock and the models
 makes the calls and commits the settlements.
 """
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from broker.base import Message
@@ -13,36 +13,29 @@ from wire.errors import ErrorKind, Failure, Outcome
 from wire.message import Limits, Refused, Request
 from wire.names import Names
 from wire.reply import Provenance, encode_failure, encode_hit, encode_result
-from worker.cache import Cache, CacheDown, Write
+from worker.cache import Cache, CacheDown
 from worker.calls import Answered
-from worker.catalog import Catalog, Model
+from worker.catalog import Catalog
 from worker.delivery import NO_MODEL, Delivery, open_delivery
-from worker.entry import Entry, jittered
+from worker.entry import Entry
+from worker.freshness import Use, age_of, may_stand_in, use_of
+from worker.job import Ask, Job
+from worker.lookup import Lookup
+from worker.memory import Memory
 
 _POISON = Failure(ErrorKind.POISON, "workers died of this request, which ran alone; it is a dead letter now")
-
-
-# One request on its way through a batch: its delivery and position, itself, its model. A bare tuple, because
-# a batch of hits has hundreds, and nothing else is made for them.
-Ask = tuple[Delivery, int, Request, Model]
-
-
-class Job:
-    """One request that needs its model. `outcome` is what it will be if the model answers; `key` is None for
-    a bypass; others wait for it where it `has_lease`."""
-
-    __slots__ = ("delivery", "has_lease", "key", "model", "outcome", "position", "request")
-
-    def __init__(self, ask: Ask, outcome: Outcome, key: str | None) -> None:
-        self.delivery, self.position, self.request, self.model = ask
-        self.outcome, self.key, self.has_lease = outcome, key, False
+_PASSED = Failure(ErrorKind.DEADLINE_EXCEEDED, "its deadline has passed; the model was not called")
+_NOT_CACHED = Failure(ErrorKind.NOT_CACHED, "no entry may answer it, and only_if_cached rules out a call")
+_FOR_A_WHILE = frozenset({ErrorKind.MODEL_UNAVAILABLE, ErrorKind.MODEL_TIMEOUT})
 
 
 class Batch(NamedTuple):
-    """What became of received messages at once: their deliveries, and the jobs that need the model."""
+    """What became of received messages at once: their deliveries, the jobs that need the model, and those
+    that renew what was answered from a stale entry, for which nobody waits."""
 
     deliveries: list[Delivery]
     calls: list[Job]
+    renewals: list[Job]
 
 
 class Handler:
@@ -62,44 +55,50 @@ class Handler:
         entry_max_bytes: int = 1 << 20,
         token: str = "",
     ) -> None:
-        self._catalog, self._cache, self._names, self._limits = catalog, cache, names, limits
-        self._clock, self._on_bad_entry, self._on_fault = clock, on_bad_entry, on_fault
-        self._entry_max_bytes, self._token = entry_max_bytes, token
-        self._entry_name = {m: names.entry_maker(m.name, m.version) for m in catalog.models()}
+        self._catalog, self._names, self._limits = catalog, names, limits
+        self._clock, self._on_fault = clock, on_fault
+        self._lookup = Lookup(catalog, cache, names, on_bad_entry)
+        self._memory = Memory(cache, self._lookup, names, clock, entry_max_bytes=entry_max_bytes, token=token)
 
     def handle(self, messages: Sequence[Message], received: float) -> Batch:
         """Decode, look up, answer what is known. `received` is monotonic seconds."""
+        now = self._clock()
         deliveries = [self._open(message, received) for message in messages]
-        asks = [ask for delivery in deliveries for ask in self._admit(delivery)]
-        return Batch(deliveries, self._look_up(asks))
+        asks = [ask for delivery in deliveries for ask in self._admit(delivery, now)]
+        return Batch(deliveries, *self._look_up(asks))
 
     def finish(self, answers: Iterable[Answered]) -> None:
-        """Remember what succeeded, then answer: a redelivery after a crash is then a hit."""
+        """Remember what succeeded, then answer: a redelivery after a crash is then a hit. What its model
+        cannot be asked for now waits, as long as it may."""
         answers = list(answers)
-        self._remember(answers)
+        self._memory.remember(answers)
+        now, stand_ins = self._clock(), self._stand_ins(answers)
         for answer in answers:
             job: Job = answer.tag
-            origin = Provenance(job.outcome, job.model.name, job.model.version, job.key)
             if answer.result is not None:
+                origin = Provenance(job.outcome, job.model.name, job.model.version, job.key)
                 reply = encode_result(job.request.id, answer.result, origin)
                 job.delivery.answer(job.position, reply, (job.model.name, job.outcome))
+            elif job in stand_ins:
+                _answer_from(job, stand_ins[job], Outcome.STALE, now)
+            elif answer.is_deferred and job.may_wait(now):
+                job.delivery.waits_since = job.delivery.waits_since or now
+                job.delivery.postpone()
             elif answer.failure is not None:
-                self._fail(job.delivery, job.position, job.request, answer.failure, Outcome.FAILED, job)
+                self._fail_job(job, answer.failure)
 
     def coalesce(self, found: Iterable[tuple[Sequence[Job], bytes]]) -> list[Job]:
         """Answer those who waited for the call of another worker from the entry that it wrote. Returns the
-        jobs whose entry is of no use: it cannot be read, or is no longer fresh."""
+        jobs whose entry is of no use: it cannot be read, or is not as fresh as they ask."""
         now, left = self._clock(), list[Job]()
         for jobs, stored in found:
             entry = Entry.found(stored, jobs[0].key or "")  # a bad one was counted when it was looked up
-            if entry is None or entry.expires <= now:
-                left += jobs
-                continue
-            times = max(0.0, now - entry.created), entry.expires - now
             for job in jobs:
-                origin = Provenance(Outcome.COALESCED, job.model.name, job.model.version, job.key, *times)
-                reply = encode_result(job.request.id, entry.body, origin)
-                job.delivery.answer(job.position, reply, (job.model.name, Outcome.COALESCED))
+                policy = job.model.policy
+                if entry is None or use_of(entry, job.request, policy, now) is not Use.HIT:
+                    left.append(job)
+                else:
+                    _answer_from(job, entry, Outcome.COALESCED, now)
         return left
 
     def _open(self, message: Message, received: float) -> Delivery:
@@ -111,95 +110,77 @@ class Handler:
             failure = Failure(ErrorKind.INTERNAL, f"{type(fault).__name__} while decoding")
             return Delivery(message, [Refused(failure, message.correlation_id, whole_message=True)], received)
 
-    def _admit(self, delivery: Delivery) -> list[Ask]:
+    def _admit(self, delivery: Delivery, now: float) -> list[Ask]:
         """What can be worked on; the rest is answered with what is wrong with it."""
         asks: list[Ask] = []
         blamed, find = delivery.message.blamed, self._catalog.find
         for position, request in enumerate(delivery.requests):
             if isinstance(request, Refused):
-                invalid = request.failure.kind is ErrorKind.INVALID_REQUEST
-                outcome = Outcome.INVALID if invalid else Outcome.FAILED
-                self._fail(delivery, position, request, request.failure, outcome)
+                self._fail(delivery, position, request, request.failure)
             elif position in blamed:
-                self._fail(delivery, position, request, _POISON, Outcome.FAILED)
+                self._fail(delivery, position, request, _POISON)
             elif (model := find(request.model)) is None:
-                unknown = self._catalog.unknown(request.model)
-                self._fail(delivery, position, request, unknown, Outcome.INVALID)
+                self._fail(delivery, position, request, self._catalog.unknown(request.model))
+            elif not model.takes_all and (refusal := model.refusal_of(request)) is not None:
+                self._fail(delivery, position, request, refusal)
+            elif request.deadline is not None and request.deadline <= now:
+                self._fail_job(Job((delivery, position, request, model), Outcome.EXPIRED, None), _PASSED)
             else:
                 asks.append((delivery, position, request, model))
         return asks
 
-    def _look_up(self, asks: Sequence[Ask]) -> list[Job]:
-        """Answer what is remembered. The rest needs its model."""
+    def _look_up(self, asks: Sequence[Ask]) -> tuple[list[Job], list[Job]]:
+        """Answer what is remembered. The rest needs its model; what is stale is to be renewed."""
         readers: list[Ask] = []
         others: list[Ask] = []
         for ask in asks:
             (others if ask[2].bypass or ask[2].refresh else readers).append(ask)
         models = {model for _, _, request, model in asks if not request.bypass}
         try:
-            found = self._read(models, readers) if models else []
+            found = self._lookup.read(models, readers) if models else []
         except CacheDown:
-            return [_job(ask, is_down=True) for ask in asks]
-        jobs, now = [_job(ask) for ask in others], self._clock()
-        for ask, (key, stored) in zip(readers, found, strict=True):
-            entry = None if stored is None else self._entry(stored, key)
-            if entry is None or entry.expires <= now:
-                jobs.append(Job(ask, Outcome.MISS, key))
-            else:
+            return self._without_cache(asks), []
+        jobs, renewals, now = [_job(ask) for ask in others], list[Job](), self._clock()
+        for ask, (key, entry) in zip(readers, found, strict=True):
+            use = Use.NONE if entry is None else use_of(entry, ask[2], ask[3].policy, now)
+            if entry is not None and use is Use.HIT:
                 _answer(ask, entry, now)
-        return jobs
+            elif entry is not None and use is Use.STALE:
+                _answer_from(Job(ask, Outcome.STALE, key), entry, Outcome.STALE, now)
+                renewals += _renewal(ask, key, entry)
+            elif ask[2].only_if_cached:
+                self._fail_job(Job(ask, Outcome.NOT_CACHED, key), _NOT_CACHED)
+            else:
+                jobs.append(Job(ask, Outcome.MISS, key, 0.0 if entry is None else entry.created))
+        return jobs, renewals
 
-    def _read(self, models: Collection[Model], asks: Sequence[Ask]) -> list[tuple[str, bytes | None]]:
-        """The key of each and what is stored under it. One MGET for generations and entries; a second one
-        only where a generation has moved."""
-        keys, names = self._keys(asks)
-        values = self._cache.read([*(self._names.generation(model.name) for model in models), *names])
-        moved = [model for model, value in zip(models, values, strict=False) if _moved(model, value)]
-        values = values[len(models) :]
-        if moved:
-            keys, names = self._keys(asks)
-            values = self._cache.read(names)
-        return list(zip(keys, values, strict=True))
+    def _without_cache(self, asks: Sequence[Ask]) -> list[Job]:
+        jobs = [_job(ask, is_down=True) for ask in asks]
+        for job in jobs:
+            if job.request.only_if_cached:
+                self._fail_job(job, _NOT_CACHED)
+        return [job for job in jobs if not job.request.only_if_cached]
 
-    def _keys(self, asks: Sequence[Ask]) -> tuple[list[str], list[str]]:
-        keys = [model.key(request.payload) for _, _, request, model in asks]
-        name = self._entry_name
-        return keys, [name[ask[3]](key) for ask, key in zip(asks, keys, strict=True)]
-
-    def _entry(self, stored: bytes, key: str) -> Entry | None:
-        if (entry := Entry.found(stored, key)) is None:
-            self._on_bad_entry()
-        return entry
-
-    def _remember(self, answers: Sequence[Answered]) -> None:
-        writes = {a.tag: write for a in answers if (write := self._write_of(a)) is not None}
+    def _stand_ins(self, answers: Sequence[Answered]) -> dict[Job, Entry]:
+        """The entries that may answer in the place of a model that fails for a while. They are looked up now:
+        holding them during the call would cost memory, and somebody may have renewed them since."""
+        jobs = [a.tag for a in answers if a.failure is not None and a.failure.kind in _FOR_A_WHILE]
+        jobs = [job for job in jobs if job.key is not None and job.may_be_stale]
+        if not jobs:
+            return {}
         try:
-            self._cache.write(list(writes.values()))
-            for job in writes:
-                job.has_lease = False
+            entries = self._lookup.read_again(jobs)
         except CacheDown:
-            # A refresh promises a new entry, so it may not pass for one when there is none.
-            for answer in answers:
-                if answer.tag.outcome is Outcome.REFRESH:
-                    answer.tag.outcome = Outcome.UNAVAILABLE
+            return {}
+        now = self._clock()
+        return {
+            job: entry
+            for job, entry in zip(jobs, entries, strict=True)
+            if entry is not None and may_stand_in(entry, job.request, job.model.policy, now)
+        }
 
-    def _write_of(self, answer: Answered) -> Write | None:
-        job: Job = answer.tag
-        result = answer.result
-        if result is None or job.key is None or job.request.no_store:
-            return None
-        if job.outcome not in (Outcome.MISS, Outcome.REFRESH):
-            return None
-        if len(result) > self._entry_max_bytes or not job.model.may_keep(result):
-            job.outcome = Outcome.UNCACHEABLE
-            return None
-        ttl = jittered(job.model.ttl_seconds(job.request.ttl), job.key)
-        expires = answer.created + ttl
-        entry = Entry(job.key, answer.created, expires, round(answer.seconds * 1000), result)
-        name = self._entry_name[job.model](job.key)
-        lease = self._names.flight(job.model.name, job.model.version, job.key)
-        seconds = max(0.001, expires - self._clock())
-        return Write(name, entry.encode(), seconds, answer.created, lease, self._token)
+    def _fail_job(self, job: Job, failure: Failure) -> None:
+        self._fail(job.delivery, job.position, job.request, failure, job)
 
     def _fail(
         self,
@@ -207,15 +188,23 @@ class Handler:
         position: int,
         request: Request | Refused,
         failure: Failure,
-        outcome: Outcome,
         job: Job | None = None,
     ) -> None:
+        outcome = _OUTCOMES.get(failure.kind, Outcome.FAILED)
         origin = Provenance(outcome)
         if job is not None:
             origin = Provenance(outcome, job.model.name, job.model.version, job.key)
         name = NO_MODEL if job is None else job.model.name
         delivery.failures.append((name, failure))
         delivery.answer(position, encode_failure(request.id, failure, origin), (name, outcome))
+
+
+_OUTCOMES = {
+    ErrorKind.INVALID_REQUEST: Outcome.INVALID,
+    ErrorKind.UNKNOWN_MODEL: Outcome.INVALID,
+    ErrorKind.DEADLINE_EXCEEDED: Outcome.EXPIRED,
+    ErrorKind.NOT_CACHED: Outcome.NOT_CACHED,
+}
 
 
 def _job(ask: Ask, *, is_down: bool = False) -> Job:
@@ -227,6 +216,16 @@ def _job(ask: Ask, *, is_down: bool = False) -> Job:
     return Job(ask, outcome, model.key(request.payload))
 
 
+def _renewal(ask: Ask, key: str, entry: Entry) -> list[Job]:
+    """The call that a stale answer is followed by, unless its request wants nothing called or stored."""
+    delivery, _, request, model = ask
+    if request.only_if_cached or request.no_store:
+        return []
+    renewed = Request(request.payload, model=request.model, ttl=request.ttl)
+    nobody = Delivery(delivery.message, [renewed], delivery.received)
+    return [Job((nobody, 0, renewed, model), Outcome.MISS, key, entry.created, in_background=True)]
+
+
 def _answer(ask: Ask, entry: Entry, now: float) -> None:
     delivery, position, request, model = ask
     key, created, expires, compute_ms, body = entry
@@ -236,10 +235,8 @@ def _answer(ask: Ask, entry: Entry, now: float) -> None:
     delivery.answer(position, reply, model.hit)
 
 
-def _moved(model: Model, value: bytes | None) -> bool:
-    """Whether a model's generation is another than the one last seen; it is then the one last seen."""
-    generation = int(value) if value is not None and value.isdigit() and len(value) < 19 else 0
-    if generation == model.generation:
-        return False
-    model.see_generation(generation)
-    return True
+def _answer_from(job: Job, entry: Entry, outcome: Outcome, now: float) -> None:
+    times = age_of(entry, now), entry.expires - now
+    origin = Provenance(outcome, job.model.name, job.model.version, job.key, *times)
+    reply = encode_result(job.request.id, entry.body, origin)
+    job.delivery.answer(job.position, reply, (job.model.name, outcome))

@@ -16,7 +16,7 @@ class Intake:
         # Nothing is known yet, and 256 of the largest would be gigabytes: begin with a few.
         self._typical_requests, self._typical_bytes = in_flight / _FIRST, in_flight_bytes / _FIRST
 
-    def credit(self, held: Collection[Delivery]) -> int:
+    def credit(self, held: Collection[Delivery] = ()) -> int:
         """How many messages to take while so many deliveries are held."""
         requests = sum([len(delivery.requests) for delivery in held])
         size = sum([len(delivery.message.body) for delivery in held])
@@ -28,6 +28,8 @@ class Intake:
 
     def learn(self, deliveries: Sequence[Delivery]) -> None:
         """Expect the largest of late, forgetting slowly: a wrong guess costs memory only upwards."""
+        if not deliveries:
+            return
         requests = max([len(delivery.requests) for delivery in deliveries])
         size = max([len(delivery.message.body) for delivery in deliveries])
         self._typical_requests = max(1.0, requests, 0.9 * self._typical_requests)

@@ -7,19 +7,16 @@ next messages are received and handled.
 import contextlib
 import random
 from collections.abc import Callable
-from functools import partial
 
 from broker.base import Broker, BrokerError, BrokerLost, BrokerUnreachable, Settlement
 from wire.message import Limits
 from wire.names import Names
-from worker.calls import Calls
 from worker.delivery import Delivery
-from worker.flight import Flights, News
-from worker.handler import Batch, Handler, Job
 from worker.intake import Intake
 from worker.observer import LoopObserver
 from worker.settling import Settling
 from worker.suspects import Suspects
+from worker.work import Work
 
 _BACKOFF_SECONDS = 0.1
 _IDLE_SECONDS = 0.5
@@ -34,9 +31,7 @@ class Loop:
     def __init__(
         self,
         broker: Broker,
-        handler: Handler,
-        calls: Calls,
-        flights: Flights,
+        work: Work,
         observer: LoopObserver,
         names: Names,
         limits: Limits,
@@ -48,14 +43,14 @@ class Loop:
         reconnect_max_seconds: float,
         drain_seconds: float,
         retry: bool,
+        is_paused: Callable[[], bool],
         dead_letter_failed: bool,
     ) -> None:
-        self._broker, self._handler, self._calls, self._observer = broker, handler, calls, observer
-        self._flights = flights
-        self._requests = names.requests
+        self._broker, self._work, self._observer = broker, work, observer
+        self._requests, self._misses = names.requests, names.misses
         self._clock, self._sleep = clock, sleep
         self._intake, self._reconnect_max_seconds = intake, reconnect_max_seconds
-        self._drain_seconds, self._retry = drain_seconds, retry
+        self._drain_seconds, self._retry, self._is_paused = drain_seconds, retry, is_paused
         self._open: set[Delivery] = set()
 
         def settlement(delivery: Delivery) -> Settlement:
@@ -63,7 +58,7 @@ class Loop:
             return delivery.settlement(names, limits, now, dead_letter_failed=dead_letter_failed)
 
         self._settling = Settling(broker, observer, settlement)
-        self._suspects = Suspects(broker, handler, partial(self._start, alone=True), clock)
+        self._suspects = Suspects(broker, work)
         self._stopping = self._abandoning = False
         self._pause = _BACKOFF_SECONDS
         self.lost_model: str | None = None
@@ -83,11 +78,11 @@ class Loop:
             self._drain()
         finally:
             # Whatever ends us: what is held goes back at once instead of after somebody's time-out.
-            self._calls.close()
+            self._work.close()
             self._broker.close()
 
     def _has_lost_a_model(self) -> bool:
-        self.lost_model = self._calls.exhausted()
+        self.lost_model = self._work.lost_model()
         if self.lost_model is not None:
             self._observer.model_lost(self.lost_model)
         return self.lost_model is not None
@@ -96,16 +91,21 @@ class Loop:
         self._observer.turned()
         self._broker.keep_alive()
         self._advance()
-        credit = 0 if self._suspects else self._intake.credit(self._open)
-        messages = self._broker.receive({self._requests: credit}, self._patience())
+        messages = self._broker.receive(self._credit(), self._patience())
         ordinary = self._suspects.put_aside(messages)
         if ordinary:
-            batch = self._handler.handle(ordinary, self._clock())
-            self._hold(batch)
-            self._intake.learn(batch.deliveries)
-            if batch.calls:
-                self._follow(self._flights.begin(batch.calls))
+            deliveries = self._work.begin(ordinary, self._open)
+            self._hold(deliveries)
+            self._intake.learn([delivery for delivery in deliveries if not delivery.is_second])
             self._commit()
+
+    def _credit(self) -> dict[str, int]:
+        """What has waited for its model comes first, as far as there is room for it."""
+        if self._is_paused():
+            return {}
+        if self._suspects:
+            return {self._misses: 0, self._requests: 0}
+        return {self._misses: self._work.credit(self._open), self._requests: self._intake.credit()}
 
     def _advance(self, *, wait: bool = False) -> None:
         """Answer what the models answered, go on with what runs alone, settle.
@@ -117,31 +117,20 @@ class Loop:
         self._suspects.acquit()
         self._commit(wait=wait or on_trial)
         while (opened := self._suspects.step(self._open)) is not None:
-            self._hold(Batch([opened], []))
+            self._hold([opened])
             self._suspects.acquit()
             self._commit(wait=True)
 
     def _collect(self) -> None:
-        answers = self._flights.land(self._calls.advance())
-        self._handler.finish(answers)
-        self._flights.give_up(answers)
-        self._suspects.finished(answers)
-        self._follow(self._flights.look())
+        self._suspects.finished(self._work.go_on())
 
-    def _follow(self, news: News) -> None:
-        for job in [*news.calls, *self._flights.begin_alone(self._handler.coalesce(news.found))]:
-            self._start(job)
-
-    def _hold(self, batch: Batch) -> None:
-        self._open.update(batch.deliveries)
-        self._observer.received(batch.deliveries)
-
-    def _start(self, job: Job, *, alone: bool = False) -> None:
-        self._calls.start(job.model.name, job.request.payload, job, alone=alone)
+    def _hold(self, deliveries: list[Delivery]) -> None:
+        self._open.update(deliveries)
+        self._observer.received(deliveries)
 
     def _patience(self) -> float:
-        due = self._calls.next_due_seconds(), self._flights.next_due_seconds()
-        return min([_IDLE_SECONDS, *(seconds for seconds in due if seconds is not None)])
+        due = self._work.next_due_seconds()
+        return _IDLE_SECONDS if due is None else min(_IDLE_SECONDS, due)
 
     def _commit(self, *, wait: bool = False) -> None:
         """Settle what is answered, and go on; or, with `wait`, when all of it is settled."""
@@ -222,7 +211,7 @@ class Loop:
                 self._pause = _BACKOFF_SECONDS
             except BrokerLost as error:
                 self._reconnect(error, is_over)
-        self._flights.close()
+        self._work.let_go()
         with contextlib.suppress(BrokerLost):  # then it gives everything back by itself
             self._broker.release([delivery.message for delivery in self._open])
         self._observer.drained(len(self._open))

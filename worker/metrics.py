@@ -23,6 +23,7 @@ _REQUEST = (0.001, 0.0025, *_MODEL, 300.0)
 _BYTES = tuple(float(4**n) for n in range(3, 12))
 _ATTEMPTS = ("ok", "transient", "permanent", "timeout")
 _REASONS = ("timeout", "status", "connection", "transient")
+_POSTPONED = ("room", "down")
 _DEAD = ("undecodable", "undeliverable", "failed", "poison")
 
 
@@ -113,9 +114,31 @@ class Metrics:
             "recollect_model_retries", "Model calls made again.", ["model", "reason"], registry=registry
         )
 
+        self.model_down = Gauge(
+            "recollect_model_down",
+            "1 while the breaker of a model is open: it is left alone but for a probe now and then.",
+            ["model"],
+            registry=registry,
+        )
+        self.postponed = Counter(
+            "recollect_postponed_requests",
+            "Requests sent on to the misses queue, since their model was full (room) or left alone (down).",
+            ["reason"],
+            registry=registry,
+        )
+
     def _define_messages(self) -> None:
         registry = self.registry
         self.replies = Counter("recollect_replies", "Replies sent.", ["status"], registry=registry)
+        self.queue_depth = Gauge(
+            "recollect_queue_messages",
+            "Messages waiting in a queue: every worker sees the same, so take the max.",
+            ["queue"],
+            registry=registry,
+        )
+        self.is_paused = Gauge(
+            "recollect_paused", "1 while nothing is taken from the queues.", registry=registry
+        )
         self.dead_letters = Counter(
             "recollect_dead_letters", "Messages set aside for a person.", ["reason"], registry=registry
         )
@@ -133,12 +156,9 @@ class Metrics:
                 self.requests.labels(model, outcome.value)
                 self.request_seconds.touch(model, outcome.value)
         for model in models:
-            for result in _ATTEMPTS:
-                self.attempts.labels(model, result)
-            for reason in _REASONS:
-                self.retries.labels(model, reason)
-            self.saved.labels(model)
-            self.call_seconds.touch(model)
+            self._start_model_at_zero(model)
+        for reason in _POSTPONED:
+            self.postponed.labels(reason)
         for operation in ("lookup", "write", "lease"):
             self.cache_errors.labels(operation)
             self.cache_seconds.touch(operation)
@@ -148,3 +168,12 @@ class Metrics:
             self.dead_letters.labels(reason)
         for service in ("broker", "cache"):
             self.reconnects.labels(service)
+
+    def _start_model_at_zero(self, model: str) -> None:
+        for result in _ATTEMPTS:
+            self.attempts.labels(model, result)
+        for reason in _REASONS:
+            self.retries.labels(model, reason)
+        self.saved.labels(model)
+        self.call_seconds.touch(model)
+        self.model_down.labels(model)

@@ -3,6 +3,7 @@
 ModelError
 ├── TransientFailure   worth another attempt (408, 429, 5xx, refused, reset, TransientError)
 │   └── TimedOut       no answer in time
+├── DeadlinePassed     nobody waits any more: it was not called
 ├── Rejection          the model's verdict on the payload (other 4xx, redirects, an exception it raised)
 └── BadResult          an answer that cannot be kept or sent on (not JSON, NaN, too large)
 """
@@ -45,6 +46,16 @@ class TimedOut(TransientFailure):
 
     def __init__(self, seconds: float) -> None:
         super().__init__(f"model gave no answer within {seconds:g} s", "timeout")
+
+
+class DeadlinePassed(ModelError):
+    """The request's deadline passed while it waited: the model was not called."""
+
+    kind = ErrorKind.DEADLINE_EXCEEDED
+    reason = "deadline"
+
+    def __init__(self) -> None:
+        super().__init__("its deadline passed while it waited for the model, which was not called")
 
 
 class Rejection(ModelError):

@@ -4,13 +4,15 @@ The loop decides when a call has taken too long. Its thread cannot be stopped, s
 takes its place, and what it brings later is dropped. Too many of those, and the process is better replaced.
 """
 
+import math
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from worker.model import ModelError, Rejection, Target, TransientFailure
+from worker.model import DeadlinePassed, ModelError, Rejection, Target, TransientFailure
+from worker.retry import RETRY_AFTER_MAX_SECONDS
 
 _MOST_BYTES = 16 << 20  # of payloads in one call, or nearly
 
@@ -24,12 +26,17 @@ class Batching(NamedTuple):
 
 class Attempt:
     """One payload's part in a model call: set up by the loop, filled in by a thread, read by the loop when it
-    is done. `alone` says that it shares its call with no other; `rows` is how many did."""
+    is done. `alone` says that it shares its call with no other, `ends_at` (monotonic seconds) until when
+    somebody wants it; `rows` is how many shared it, and one of them `leads`."""
 
-    __slots__ = ("alone", "begun", "begun_at", "call", "ended", "error", "payload", "result", "rows")
+    __slots__ = (
+        "alone", "begun", "begun_at", "call", "ended", "ends_at", "error", "leads", "payload", "result",
+        "rows",
+    )  # fmt: skip
 
-    def __init__(self, call: Any, payload: bytes, *, alone: bool = False) -> None:
-        self.call, self.payload, self.alone = call, payload, alone
+    def __init__(self, call: Any, payload: bytes, *, alone: bool = False, ends_at: float = math.inf) -> None:
+        self.call, self.payload, self.alone, self.ends_at = call, payload, alone, ends_at
+        self.leads = False
         self.begun = self.ended = 0.0  # monotonic seconds; 0 while it has not begun
         self.begun_at = 0.0  # Unix seconds
         self.result: bytes | None = None
@@ -52,7 +59,8 @@ class Pool:
     """At most `size` calls of one target at once. `done` is told of each end, on the thread that made it.
 
     With `batching`, payloads that wait share a call. One that is rejected as a whole is split until it is
-    known which rows are to blame.
+    known which rows are to blame. A Retry-After holds all threads: seen here, or each would make one more
+    call before the loop hears of it.
     """
 
     def __init__(
@@ -68,6 +76,7 @@ class Pool:
         self._waiting: deque[Attempt | None] = deque()
         self._ready, self._gathering = threading.Condition(), threading.Lock()
         self._running: set[_Load] = set()
+        self._held_until = 0.0
         self._threads = 0
         self._lost = 0
         self._lock = threading.Lock()
@@ -82,6 +91,15 @@ class Pool:
         if self._threads < self.size:
             self._grow()
         self._put(attempt)
+
+    def withdraw(self) -> list[Attempt]:
+        """Take back what has not begun."""
+        with self._ready:
+            waiting = [attempt for attempt in self._waiting if attempt is not None]
+            ends = [attempt for attempt in self._waiting if attempt is None]
+            self._waiting.clear()
+            self._waiting.extend(ends)
+        return waiting
 
     def overdue(self, now: float, seconds: float) -> list[Attempt]:
         """Write off the calls that began more than `seconds` ago, and return what was in them."""
@@ -126,8 +144,7 @@ class Pool:
         """What the next call carries; nothing at the end. One thread gathers at a time, or many idle ones
         would each take one."""
         with self._gathering, self._ready:
-            while not self._waiting:
-                self._ready.wait()
+            self._await_work()
             first = self._waiting.popleft()
             if first is None:
                 return []
@@ -145,6 +162,14 @@ class Pool:
                 self._waiting.popleft()
             return taken
 
+    def _await_work(self) -> None:
+        """Until something waits, and the model wants to be asked."""
+        while True:
+            left = self._held_until - time.monotonic()
+            if self._waiting and (left <= 0 or self._waiting[0] is None):
+                return
+            self._ready.wait(left if self._waiting else None)
+
     def _has_another(self, end: float) -> bool:
         while not self._waiting:
             if not self._ready.wait(max(0.0, end - time.monotonic())):
@@ -156,9 +181,20 @@ class Pool:
             if load.written_off:
                 return
             begun_at, load.begun = time.time(), time.monotonic()
-            for attempt in attempts:
-                attempt.begun_at, attempt.begun, attempt.rows = begun_at, load.begun, len(attempts)
+        late = [attempt for attempt in attempts if attempt.ends_at <= load.begun]
+        self._settle(load, late, [DeadlinePassed()] * len(late))
+        wanted = [attempt for attempt in attempts if attempt.ends_at > load.begun]
+        if wanted:
+            self._make(load, wanted, begun_at)
+
+    def _make(self, load: _Load, attempts: Sequence[Attempt], begun_at: float) -> None:
+        for n, attempt in enumerate(attempts):
+            attempt.begun_at, attempt.begun, attempt.rows = begun_at, load.begun, len(attempts)
+            attempt.leads = n == 0
         answers = self._answers([attempt.payload for attempt in attempts])
+        if isinstance(answers, TransientFailure) and answers.retry_after is not None:
+            held = min(answers.retry_after, RETRY_AFTER_MAX_SECONDS)
+            self._held_until = max(self._held_until, time.monotonic() + held)
         if isinstance(answers, ModelError):
             if len(attempts) > 1 and answers.splits and not isinstance(answers, TransientFailure):
                 middle = len(attempts) // 2

@@ -6,7 +6,6 @@ from urllib.parse import urlsplit
 
 from pydantic import (
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     ValidationInfo,
@@ -15,31 +14,11 @@ from pydantic import (
 )
 
 from broker.urls import SCHEMES
+from wire.message import DIRECTIVES
 from wire.names import Names
+from worker.setting_types import Bytes, Count, Directives, Fields, NotNegative, Number, Seconds
 
 CACHE_SCHEMES = ("embedded", "redis", "rediss", "unix")
-
-
-def _number(value: Any) -> Any:
-    """`in_flight = true` is a mistake, and would be taken for 1."""
-    if isinstance(value, bool):
-        raise ValueError("expected a number")  # noqa: TRY004 - pydantic reports only ValueError
-    return value
-
-
-Number = BeforeValidator(_number)
-Seconds = Annotated[float, Number, Field(gt=0, le=31_536_000, allow_inf_nan=False)]
-Count = Annotated[int, Number, Field(ge=1, le=1_000_000)]
-Bytes = Annotated[int, Number, Field(ge=1024, le=512 << 20)]
-
-
-def _listed(value: Any) -> Any:
-    """A list may be written `text,lang` where there is only text to write it in."""
-    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
-
-
-# An empty selection would give every payload one key, and so one answer: a variable left empty must not.
-Fields = Annotated[tuple[str, ...], BeforeValidator(_listed), Field(min_length=1)]
 
 
 class _Section(BaseModel):
@@ -61,6 +40,16 @@ class ModelSettings(_Section):
     ttl_seconds: Seconds = Field(86_400.0, description="how long a result is remembered")
     ttl_min_seconds: Seconds = Field(1.0, description="the least a request's ttl can ask for")
     ttl_max_seconds: Seconds = Field(2_592_000.0, description="the most a request's ttl can ask for")
+    stale_max_seconds: NotNegative = Field(
+        3_600.0, description="how long entries are kept past their time, to be used as the next two say"
+    )
+    stale_if_error_seconds: NotNegative = Field(
+        0.0, description="so long past its time an entry stands in where the model fails; requests may differ"
+    )
+    stale_while_revalidate_seconds: NotNegative = Field(
+        0.0, description="so long past its time an entry answers at once while the model is asked again"
+    )
+    directives: Directives = Field(DIRECTIVES, description="what requests may ask for; others are refused")
     key_include: Fields | None = Field(None, description="only these top-level fields decide the answer")
     key_exclude: Fields | None = Field(None, description="all top-level fields but these decide it")
     cacheable: CacheableRule | str | None = Field(
@@ -70,7 +59,11 @@ class ModelSettings(_Section):
     attempts: Annotated[int, Number, Field(ge=1, le=100)] = Field(
         3, description="model calls per request at most"
     )
-    budget_seconds: Seconds = Field(120.0, description="no retry starts later than this after the first call")
+    budget_seconds: Seconds = Field(
+        120.0,
+        description="no retry starts later than this after the first call; "
+        "and how long a request waits for a model that is down",
+    )
     wait_initial_seconds: Seconds = Field(0.1, description="first back-off; doubles, with full jitter")
     wait_max_seconds: Seconds = Field(10.0, description="longest back-off")
     concurrency: Annotated[int, Number, Field(ge=1, le=1024)] = Field(
@@ -83,6 +76,10 @@ class ModelSettings(_Section):
     batch_wait_ms: Annotated[float, Number, Field(ge=0, le=60_000)] = Field(
         5.0, description="how long the first payload of a batch waits for others"
     )
+    breaker_failures: Count = Field(
+        5, description="transient failures in a row after which the model is left alone"
+    )
+    breaker_seconds: Seconds = Field(5.0, description="between two probes of a model that is down")
     headers: dict[str, str] = Field(default_factory=dict, description="sent to an HTTP model; shown masked")
     headers_file: Path | None = Field(None, description="JSON object of headers, for secrets")
 
@@ -117,6 +114,9 @@ class ModelSettings(_Section):
             raise ValueError("key_include and key_exclude cannot both be set")
         if not self.ttl_min_seconds <= self.ttl_seconds <= self.ttl_max_seconds:
             raise ValueError("expected ttl_min_seconds <= ttl_seconds <= ttl_max_seconds")
+        for name in ("stale_if_error_seconds", "stale_while_revalidate_seconds"):
+            if getattr(self, name) > self.stale_max_seconds:
+                raise ValueError(f"expected {name} <= stale_max_seconds, {self.stale_max_seconds:g}")
         return self
 
 
@@ -148,7 +148,11 @@ class Settings(_Section):
     namespace: str = Field("default", max_length=128, description="part of every key: keeps tenants apart")
     models: dict[str, ModelSettings] = Field(default_factory=dict, description="the models served, by name")
     default_model: str | None = Field(None, description="the model of requests that name none")
-    in_flight: Count = Field(256, description="requests held at once")
+    in_flight: Count = Field(
+        256,
+        description="requests taken at once; as many more, "
+        "or four rounds of the models' calls, may be held for a model",
+    )
     in_flight_bytes: Bytes = Field(64 << 20, description="bytes of messages held at once")
     request_max_bytes: Bytes = Field(1 << 20, description="a larger request gets an error reply")
     message_max_bytes: Bytes = Field(16 << 20, description="a larger message gets an error reply")

@@ -8,23 +8,20 @@ remembered must be it), which is blind for `bypass` and when the cache is down.
 """
 
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from broker.base import WHOLE, Broker, Message
 from worker.calls import Answered
-from worker.delivery import Delivery
-from worker.handler import Handler, Job
-
-SUSPECT_DELIVERIES = 3
+from worker.delivery import SUSPECT_DELIVERIES, Delivery
+from worker.job import Job
+from worker.work import Work
 
 
 class Suspects:
-    """One message at a time on trial; true while there is any. `start` begins a model call."""
+    """One message at a time on trial; true while there is any."""
 
-    def __init__(
-        self, broker: Broker, handler: Handler, start: Callable[[Job], None], clock: Callable[[], float]
-    ) -> None:
-        self._broker, self._handler, self._start, self._clock = broker, handler, start, clock
+    def __init__(self, broker: Broker, work: Work) -> None:
+        self._broker, self._work = broker, work
         self._waiting: deque[Message] = deque()
         self._jobs: deque[Job] = deque()
         self._on_trial: Delivery | None = None
@@ -53,13 +50,17 @@ class Suspects:
             self._on_trial = None
 
     def step(self, held: Collection[Delivery]) -> Delivery | None:
-        """Run the next request, or open the next message where nothing else is held. Raises BrokerLost."""
+        """Run the next request, or open the next message where nothing else is held and no call is under way.
+
+        Raises BrokerLost.
+        """
         if self._running is not None:
             return None
         if self._jobs:
             self._run(self._jobs[0])
             return None
-        return self._open(self._waiting[0]) if self._waiting and not held else None
+        is_alone = not held and self._work.is_idle
+        return self._open(self._waiting[0]) if self._waiting and is_alone else None
 
     def waiting(self) -> list[Message]:
         """Those whose trial has not begun."""
@@ -84,12 +85,11 @@ class Suspects:
     def _run(self, job: Job) -> None:
         self._broker.blame(job.delivery.message, job.position)
         self._running = self._jobs.popleft()
-        self._start(job)
+        self._work.start(job, alone=True)
 
     def _open(self, message: Message) -> Delivery:
         # Decoding may be what kills: 16 MB of hostile JSON are parsed before any request is known.
         self._broker.blame(message, WHOLE)
-        batch = self._handler.handle([self._waiting.popleft()], self._clock())
-        self._jobs.extend(batch.calls)
-        (self._on_trial,) = batch.deliveries
+        self._on_trial, jobs = self._work.open_alone(self._waiting.popleft())
+        self._jobs.extend(jobs)
         return self._on_trial

@@ -6,9 +6,9 @@ is held longer by their calls. The lease bounds nothing here: it is renewed whil
 a call takes, and is shown to be compared with.
 """
 
-import math
 from dataclasses import dataclass
 
+from worker.lane import SECOND_ROUNDS
 from worker.probe import Line
 from worker.retry import RETRY_AFTER_MAX_SECONDS
 from worker.settings import ModelSettings, Settings
@@ -41,19 +41,18 @@ class Hold:
         return self.rounds * self.longest_seconds
 
 
-def hold_of(name: str, model: ModelSettings, settings: Settings) -> Hold:
+def hold_of(name: str, model: ModelSettings) -> Hold:
     """The hold that these settings allow."""
     waits = sum(
         max(RETRY_AFTER_MAX_SECONDS, min(model.wait_max_seconds, model.wait_initial_seconds * 2.0**n))
         for n in range(model.attempts - 1)
     )
-    rounds = math.ceil(settings.in_flight / model.concurrency)
-    return Hold(name, model.attempts, model.timeout_seconds, waits, model.budget_seconds, rounds)
+    return Hold(name, model.attempts, model.timeout_seconds, waits, model.budget_seconds, SECOND_ROUNDS)
 
 
 def timeline(settings: Settings) -> list[Line]:
     """A line of `check` for each model, its figures aligned."""
-    holds = [hold_of(name, model, settings) for name, model in settings.models.items()]
+    holds = [hold_of(name, model) for name, model in settings.models.items()]
     cells = [_cells(hold) for hold in holds]
     widths = [max(len(row[column]) for row in cells) for column in range(4)] if cells else []
     bounds = f"drain {seconds(settings.drain_seconds)} · lease {seconds(settings.lease_seconds)}"
@@ -83,7 +82,7 @@ def _wrong(hold: Hold, settings: Settings) -> tuple[list[str], str]:
         wrong.append(f"{whose} may hold for {held}, and RabbitMQ closes the channel after 30 min")
         hints.append(
             f"consumer_timeout in rabbitmq.conf, or models.{hold.model}.budget_seconds"
-            + ("" if one else f", in_flight or models.{hold.model}.concurrency")
+            + ("" if one else f" or models.{hold.model}.timeout_seconds")
         )
     return wrong, "; ".join(hints)
 

@@ -3,7 +3,7 @@
 import logging
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import chain, groupby
 
 from broker.base import BrokerError, Settlement
@@ -46,7 +46,7 @@ class Watch:
             if message.deliveries > 1:
                 self._metrics.redeliveries.inc()
             enqueued = message.headers.get("enqueued_at")
-            if isinstance(enqueued, _NUMBER) and 0 < enqueued < 1e11:
+            if not delivery.is_second and isinstance(enqueued, _NUMBER) and 0 < enqueued < 1e11:
                 waits.append(max(0.0, now - enqueued))
         self._metrics.queue_wait.observe_all(waits)
         self._metrics.in_progress.inc(sum(len(delivery.requests) for delivery in deliveries))
@@ -54,6 +54,9 @@ class Watch:
     def settled(self, settled: Sequence[tuple[Delivery, Settlement]]) -> None:
         """See LoopObserver."""
         now = self._clock()
+        if any(delivery.is_postponed for delivery, _ in settled):
+            self._count_postponed([delivery for delivery, _ in settled if delivery.is_postponed])
+            settled = [pair for pair in settled if not pair[0].is_postponed]
         for received, group in groupby(settled, lambda pair: pair[0].received):
             self._count([delivery for delivery, _ in group], now - received)
         self._count_sent(settled)
@@ -75,6 +78,14 @@ class Watch:
         metrics.in_progress.dec(hows.total())
         if hows:
             metrics.last_request.set(self._wall_clock())
+
+    def _count_postponed(self, postponed: Sequence[Delivery]) -> None:
+        """They went on to wait for their model. Their outcomes count when they have been answered."""
+        for delivery in postponed:
+            requests = len(delivery.requests)
+            reason = "room" if delivery.waits_since is None else "down"
+            self._metrics.postponed.labels(reason).inc(requests)
+            self._metrics.in_progress.dec(requests)
 
     def _count_sent(self, settled: Sequence[tuple[Delivery, Settlement]]) -> None:
         sent = Counter(chain.from_iterable(d.outcomes for d, settlement in settled if settlement.outgoing))
@@ -170,6 +181,27 @@ class Watch:
         else:
             self._metrics.reconnects.labels("cache").inc()
             self._log.info("cache up")
+
+    def queues_seen(self, depth: Mapping[str, int]) -> None:
+        """See LookoutObserver."""
+        for queue, waiting in depth.items():
+            self._metrics.queue_depth.labels(queue).set(waiting)
+
+    def paused(self, is_paused: bool) -> None:
+        """See LookoutObserver."""
+        self._metrics.is_paused.set(is_paused)
+        if is_paused:
+            self._log.warning("paused", hint="nothing is taken from the queues until `queue resume`")
+        else:
+            self._log.info("resumed")
+
+    def model_down(self, model: str, is_down: bool) -> None:
+        """Told by a model's breaker, once per change."""
+        self._metrics.model_down.labels(model).set(is_down)
+        if is_down:
+            self._log.warning("model down", model=model, hint="its requests wait until it answers a probe")
+        else:
+            self._log.info("model up", model=model)
 
     def model_attempt(self, model: str, result: str, seconds: float) -> None:
         """See worker.calls.CallObserver."""

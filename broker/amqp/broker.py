@@ -154,7 +154,7 @@ class AmqpBroker:
     def depth(self) -> dict[str, int]:
         """See Broker."""
         with self._using() as session, session.channel() as channel:
-            return {queue: self._size(channel, queue) for queue in queues.own(self._names)}
+            return {queue: self._size(channel, queue) for queue in self._names.queues}
 
     def purge(self, queue: str) -> int:
         """See Broker. What this broker itself has fetched ahead is dropped, too."""

@@ -19,15 +19,10 @@ class OtherArguments(BrokerError):
     """A queue of this name exists, made otherwise."""
 
 
-def own(names: Names) -> tuple[str, ...]:
-    """The prefix's own queues."""
-    return (names.requests, names.misses, names.replies, names.dead)
-
-
 def declare_all(channel: Channel, names: Names) -> None:
     """The prefix's own queues. Raises OtherArguments."""
-    declare(channel, names.dead)
-    declare(channel, names.replies)
+    for queue in (names.dead, names.replies, names.paused):
+        declare(channel, queue)
     for queue in (names.requests, names.misses):
         _declare(channel, queue, _work_arguments(names))
 

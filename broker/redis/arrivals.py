@@ -1,8 +1,9 @@
 """Receiving: what is there, and what comes while one waits."""
 
+import contextlib
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from redis.exceptions import NoScriptError
 
@@ -39,8 +40,13 @@ class Arrivals:
         self._waits: dict[str, Wait] = {}
         self._empty: set[str] = set()
 
-    def receive(self, credit: Mapping[str, int], timeout: float) -> list[Message]:
-        """What is there within the credit, or comes first. Raises BrokerLost."""
+    def receive(
+        self, credit: Mapping[str, int], timeout: float, ahead: Sequence[Message] = ()
+    ) -> list[Message]:
+        """What is there within the credit, or comes first; or, where something was claimed `ahead` of one
+        queue, that, and what is there of the others. Raises BrokerLost."""
+        if ahead:
+            return self._besides(ahead, credit)
         end, left = time.monotonic() + timeout, timeout
         while True:
             messages = _gathered(self._there(credit, at_once=left <= 0))
@@ -69,6 +75,17 @@ class Arrivals:
         self._waits.clear()
         self._empty.clear()
 
+    def _besides(self, ahead: Sequence[Message], credit: Mapping[str, int]) -> list[Message]:
+        others = {queue: most for queue, most in credit.items() if queue != ahead[0].queue}
+        found: list[Message] = []
+        if others:
+            with contextlib.suppress(BrokerLost):  # `ahead` is in the books, and must reach its user
+                for queue, most in others.items():
+                    if queue in self._empty and not self._is_asked(queue):
+                        self._ask(queue, most)
+                found = _gathered(self._there(others, at_once=False))
+        return [*found, *ahead]
+
     def _there(self, credit: Mapping[str, int], *, at_once: bool) -> Iterator[list[Message]]:
         """What is there, of queues that are not known to be empty; with `at_once`, of all."""
         shared: dict[str, int] = {}
@@ -76,7 +93,10 @@ class Arrivals:
             is_private = queue in self._inbox
             if is_private and (kept := self._inbox.kept(queue, most)):
                 yield kept
-            elif self._is_taken_from(queue):
+                continue
+            if self._is_asked(queue) and self._waits[queue].has_answer():
+                yield self._answered(queue, most)
+            if self._is_taken_from(queue):
                 if at_once:
                     yield self._answered_by_now(queue, most)
             elif at_once or queue not in self._empty:

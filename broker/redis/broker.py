@@ -87,18 +87,18 @@ class RedisBroker:
         try:
             self._before_connect()
             link.open()
-            self._take_new_id()  # not before: an outage of days must not collect one for each try
-            self._durability.check(link)
-            self._join(link)
-            self._durability.confirm(link)  # what `join` finds to have been settled is reported as such
+            if self._options.holds:
+                self._take_new_id()  # not before: an outage of days must not collect one for each try
+                self._durability.check(link)
+                self._join(link)
+                self._durability.confirm(link)  # what `join` finds to have been settled is reported as such
         except BaseException as error:
             link.close()
             if isinstance(error, RedisError | OSError):
                 said = str(error) or type(error).__name__
                 raise BrokerUnreachable(f"no broker at {self._shown}: {said}") from error
             raise
-        self._earlier.clear()
-        self._caller.begin(link)
+        self._begin(link)
 
     def send(self, queue: str, messages: Sequence[Message]) -> None:
         """See Broker. A lost connection may leave the beginning of `messages` sent."""
@@ -114,7 +114,7 @@ class RedisBroker:
         if surplus or asks_too_much:
             with contextlib.suppress(BrokerLost):  # what was taken must not be lost with what is given back
                 self._give_back(surplus, claims=asks_too_much)
-        return messages or self._arrivals.receive(wanted, timeout)
+        return self._arrivals.receive(wanted, timeout, messages)
 
     def commit(self, settlements: Sequence[Settlement], *, wait: bool = True) -> Committed:
         """See Broker. The server works on it while its user handles the messages that were claimed ahead."""
@@ -181,12 +181,10 @@ class RedisBroker:
 
     def depth(self) -> dict[str, int]:
         """See Broker."""
-        names = self._names
-        queues = (names.requests, names.misses, names.replies, names.dead)
         with self._caller.asking() as link:
-            sizes = link.ask_all([("LLEN", name) for queue in queues for name in lists_of(queue)])
+            sizes = link.ask_all([("LLEN", name) for queue in self._names.queues for name in lists_of(queue)])
         width = len(PRIORITIES)
-        return {queue: sum(sizes[n * width : (n + 1) * width]) for n, queue in enumerate(queues)}
+        return {queue: sum(sizes[n * width : (n + 1) * width]) for n, queue in enumerate(self._names.queues)}
 
     def purge(self, queue: str) -> int:
         """See Broker."""
@@ -200,7 +198,7 @@ class RedisBroker:
     def close(self) -> None:
         """See Broker."""
         self._lease.end()
-        if self._caller.is_connected:
+        if self._caller.is_connected and self._options.holds:
             with contextlib.suppress(BrokerLost):
                 self._caller.run("leave", [*self._caller.own_keys, self._names.owners], [])
         self._disconnect()
@@ -224,8 +222,11 @@ class RedisBroker:
         with self._caller.asking() as link:
             self._take_new_id()
             self._join(link)
-            self._earlier.clear()
-            self._caller.begin(link)
+            self._begin(link)
+
+    def _begin(self, link: Link) -> None:
+        self._earlier.clear()
+        self._caller.begin(link)
 
     def _take_new_id(self) -> None:
         if self._caller.holder:

@@ -33,9 +33,10 @@ class Caller:
         return self._link is not None
 
     def begin(self, link: Link) -> None:
-        """Ask on this link from now on; the holder's lease has begun."""
+        """Ask on this link from now on; the holder's lease has begun, where there is one."""
         self._link = link
-        self._lease.begin(self.holder)
+        if self.holder:
+            self._lease.begin(self.holder)
 
     def end(self) -> None:
         """Hang up, and leave the lease alone. Never raises."""

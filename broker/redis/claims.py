@@ -32,12 +32,14 @@ class Claims:
     """Claims for one holder. What was claimed ahead is held like everything else, and bounded by the credit.
 
     The server is busy with the next batch while its user handles this one. An idle queue is not claimed from
-    ahead: what comes then is answered by whoever is free.
+    ahead: what comes then is answered by whoever is free. Nor is any but the one that is named last: the
+    credit of the misses comes and goes with the room that models have.
     """
 
     def __init__(self, names: Names, holdings: Holdings, caller: Caller, *, stand: bool) -> None:
         """`stand`: whether a claim may outlast the wait that asked for it, since its user will be back."""
-        self._names, self._holdings, self._caller, self._stand = names, holdings, caller, stand
+        self._names, self._holdings, self._caller = names, holdings, caller
+        self._steady = names.requests if stand else None
         self._number = 0
         self._ahead: tuple[int, list[tuple[str, str]], Posted] | None = None
 
@@ -60,7 +62,7 @@ class Claims:
         Rejected: BRPOP, which takes the message before anybody has a record of it; polling.
         """
         blocks = ("BLMOVE", queue, queue, "RIGHT", "RIGHT", SLICE_SECONDS)
-        if not self._stand:
+        if queue != self._steady:
             return Question(0, [blocks], lambda _: [])
         share = share_of(most)
         number, lists, arguments = self._asked({queue: share})
@@ -92,14 +94,10 @@ class Claims:
         return wanted, surplus
 
     def _claim_ahead(self, credit: Mapping[str, int], found: list[Message]) -> None:
-        if len(found) < sum(share_of(most) for most in credit.values()):
-            return
-        left = dict(credit)
-        for message in found:
-            left[message.queue] -= 1
-        left = {queue: most for queue, most in left.items() if most > 0}
-        if left:
-            number, lists, arguments = self._asked(left)
+        queue = list(credit)[-1] if credit else ""
+        credited, taken = credit.get(queue, 0), sum([message.queue == queue for message in found])
+        if share_of(credited) <= taken < credited:
+            number, lists, arguments = self._asked({queue: credited - taken})
             with contextlib.suppress(
                 BrokerLost
             ):  # `found` is in the books, and must reach its user all the same

@@ -2,6 +2,7 @@
 
     python -m tests.chaos --seed 7 --seconds 60 --broker both
     python -m tests.chaos --soak --requests 1000000
+    python -m tests.chaos --fuzz --seconds 600
 
 Prints a line of figures per broker; 1 where anything is not as it must be. The seed replays the faults.
 """
@@ -14,6 +15,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from tests.chaos.fuzz import fuzz
 from tests.chaos.run import chaos
 from tests.chaos.servers import RabbitMqServer
 from tests.chaos.soak import soak
@@ -32,7 +34,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             print("rabbit: skipped, RabbitMQ is not installed on this machine", flush=True)
             continue
         with tempfile.TemporaryDirectory(prefix="recollect-chaos-", ignore_cleanup_errors=True) as place:
-            if options.soak:
+            if options.fuzz:
+                line, wrong = fuzz(Path(place), kind, seed, options.seconds)
+            elif options.soak:
                 line, wrong = soak(Path(place), kind, seed, options.requests)
             else:
                 line, wrong = chaos(Path(place), kind, seed, options.seconds)
@@ -52,6 +56,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--broker", choices=["redis", "rabbit", "both"], default="both")
     parser.add_argument(
         "--soak", action="store_true", help="many requests instead, and what they leave behind"
+    )
+    parser.add_argument(
+        "--fuzz", action="store_true", help="strange messages instead, and what becomes of their neighbours"
     )
     parser.add_argument("--requests", type=int, default=1_000_000, help="of a soak")
     return parser

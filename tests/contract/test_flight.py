@@ -28,7 +28,8 @@ from worker.catalog import Catalog, Model
 from worker.delivery import Delivery
 from worker.entry import Entry
 from worker.flight import Flights
-from worker.handler import Handler, Job
+from worker.handler import Handler
+from worker.job import Job
 
 LEASE = 0.4
 NAMES = Names("flight")
@@ -38,6 +39,7 @@ class Worker:
     """The part of a worker between its queue and its model: the test is both."""
 
     def __init__(self, token: str, cache: RedisCache) -> None:
+        self.cache = cache
         self.now = 0.0
         self.faults: list[Exception] = []
         model = Model("m", "1")
@@ -277,7 +279,10 @@ def test_an_entry_that_cannot_be_read_is_no_answer(hired: Callable[..., Worker],
     leader, other = hired("a"), hired("b")
     leader.receive(b'{"payload":1}')
     waiting = other.receive(b'{"payload":1}')
-    client.set(NAMES.entry("m", "1", leader.calls[0].key or ""), b"garbage")
+    entry = NAMES.entry("m", "1", leader.calls[0].key or "")
+    client.set(entry, b"garbage")
+    assert other.look() == [], "it is as if there were none, and somebody makes the call"
+    client.set(entry, b'["k1","somebody else\'s",1.5,2.5,1,1,1]\n1')
     (call,) = other.look()
     other.answer(call)
     assert outcomes(waiting) == ["miss"]
@@ -285,7 +290,7 @@ def test_an_entry_that_cannot_be_read_is_no_answer(hired: Callable[..., Worker],
 
 def test_an_older_write_loses_whoever_makes_it(hired: Callable[..., Worker], client: redis.Redis) -> None:
     """By the beginning of the call behind it, at the server, in one step."""
-    cache = hired("a").handler._cache
+    cache = hired("a").cache
     entries = [Entry("d" * 64, created, created + 60, 1, b"%d" % created) for created in (200, 100, 300)]
     for entry in entries:
         cache.write([Write("e", entry.encode(), 60, entry.created, "l", "t")])

@@ -7,6 +7,7 @@ import pytest
 
 from broker import dead
 from wire.errors import ErrorKind, Outcome
+from wire.message import DIRECTIVES
 from wire.names import Names
 from worker.metrics import Metrics
 from worker.settings import ModelSettings, Settings
@@ -25,16 +26,16 @@ def test_every_setting_is_documented_with_its_default() -> None:
             and not fields[name].is_required()
             and not fields[name].default_factory
         ):
-            assert shown == str(fields[name].default), name
+            expected = "all" if fields[name].default == DIRECTIVES else str(fields[name].default)
+            assert shown == expected, name
 
 
 def test_the_contract_names_every_kind_outcome_and_queue() -> None:
     """docs/contract.md is enough to write a producer from."""
     text = (ROOT / "docs/contract.md").read_text()
     names = Names()
-    later = {Outcome.COALESCED, Outcome.STALE, Outcome.EXPIRED, Outcome.NOT_CACHED}
-    words = [kind.value for kind in ErrorKind] + [outcome.value for outcome in set(Outcome) - later]
-    for word in [*words, names.requests, names.misses, names.replies, names.dead]:
+    words = [kind.value for kind in ErrorKind] + [outcome.value for outcome in Outcome]
+    for word in [*words, *DIRECTIVES, *names.queues]:
         assert f"`{word}" in text, word
 
 
@@ -83,6 +84,10 @@ def test_metrics_are_those_of_the_design() -> None:
             "model_attempts",
             "model_call_duration_seconds",
             "model_retries",
+            "model_down",
+            "postponed_requests",
+            "queue_messages",
+            "paused",
             "replies",
             "dead_letters",
             "redeliveries",

@@ -17,7 +17,7 @@ from typing import Any
 import worker.__main__
 from broker.amqp.connection import Channel
 from broker.base import Broker, Committed, Message, Settlement
-from worker import app
+from worker import app, models
 
 LABELS = (
     "after_claim",  # messages were received, nothing is done about them yet
@@ -93,10 +93,10 @@ class MortalBroker:
 
 
 def wrap(reaper: Reaper) -> None:
-    """Put the reaper at every seam of worker.app."""
+    """Put the reaper at every seam of worker.app and worker.models."""
     app.open_broker = _mortal_brokers(app.open_broker, reaper)  # type: ignore[attr-defined]
     for name in ("HttpTarget", "PythonTarget"):
-        setattr(app, name, _mortal_target(getattr(app, name), reaper))
+        setattr(models, name, _mortal_target(getattr(models, name), reaper))
     app.RedisCache = _mortal_cache(app.RedisCache, reaper)  # type: ignore[attr-defined]
     _watch_acknowledgements(reaper)
 

@@ -96,3 +96,8 @@ def _row(payload: Any, rows: int) -> Any:
     return (
         strange.get(payload, {"row": payload, "rows": rows}) if isinstance(payload, str) else {"rows": rows}
     )
+
+
+def gentle(payload: Any) -> Any:
+    """Takes whatever comes, and answers with how it was written."""
+    return {"seen": type(payload).__name__}

@@ -32,7 +32,7 @@ class Rig:
     ) -> None:
         self.names, self.model, self.cache_server = Names(prefix), model, cache
         self._place, self._broker_url = place, broker_url
-        self._settings = {
+        self.settings = {
             "BROKER_URL": broker_url,
             "CACHE_URL": f"redis://127.0.0.1:{cache.port}/1",
             "PREFIX": prefix,
@@ -51,7 +51,7 @@ class Rig:
         """Start workers; the last one."""
         for _ in range(count):
             home = self._place / f"w{len(self.workers)}"
-            self.workers.append(WorkerProcess(home, module=module, **{**self._settings, **settings}))
+            self.workers.append(WorkerProcess(home, module=module, **{**self.settings, **settings}))
         return self.workers[-1]
 
     def call(self, payload: Any, **directives: Any) -> Reply:

@@ -143,7 +143,7 @@ def test_the_embedded_server_keeps_a_queue(place: Path, valkey: ValkeyServer) ->
 
 def test_check_and_run_show_the_timeline(redis_rig: Rig, place: Path) -> None:
     """A line a model; a drain that is too short is a warning with the setting's name."""
-    settings = {**redis_rig._settings, "MODELS__M__ATTEMPTS": "1"}
+    settings = {**redis_rig.settings, "MODELS__M__ATTEMPTS": "1"}
     checked = worker(place, "check", **settings)
     assert (
         "warn  timeline  m  1 x 30 s + 0 s of waits: held 30 s at most · drain 25 s · lease 30 s; "
@@ -157,7 +157,7 @@ def test_check_and_run_show_the_timeline(redis_rig: Rig, place: Path) -> None:
 @pytest.mark.parametrize(("value", "said"), [("0.5", "lease_seconds"), ("safe", "durability")])
 def test_nonsense_is_refused(redis_rig: Rig, place: Path, value: str, said: str) -> None:
     """A lease below a second; a durability that there is not."""
-    done = worker(place, "check", **{**redis_rig._settings, said.upper(): value})
+    done = worker(place, "check", **{**redis_rig.settings, said.upper(): value})
     assert done.returncode == 2
     assert said in done.stderr
 
@@ -172,10 +172,11 @@ def test_check_sees_that_rabbitmq_dead_letters_by_itself(
     rig = Rig(tmp_path, rabbit_server.url(), valkey, model, prefix)
     broker = open_broker(rabbit_server.url(), names)
     broker.connect()
-    assert "dead-letters by itself" not in worker(tmp_path, "check", **rig._settings).stdout
+    assert "dead-letters by itself" not in worker(tmp_path, "check", **rig.settings).stdout
     broker.send(names.replies, [Message(b"{}"), Message(b"{}")])
     until(lambda: broker.depth()[names.dead] == 2, what="RabbitMQ's own dead letters")
-    checked = worker(tmp_path, "check", **rig._settings)
+    slow = {"MODELS__M__TIMEOUT_SECONDS": "200", "MODELS__M__BUDGET_SECONDS": "1000"}
+    checked = worker(tmp_path, "check", **rig.settings, **slow)
     assert checked.returncode == 0, checked.stdout
     assert (
         "warn  queue     the broker dead-letters by itself: 2 letters, such as broker:expired"

@@ -37,7 +37,7 @@ class Desk:
         return subprocess.run(
             [sys.executable, "-m", "worker", "dead", *arguments],
             cwd=self.place,
-            env=clean_environment(**{**self.rig._settings, **settings}),
+            env=clean_environment(**{**self.rig.settings, **settings}),
             capture_output=True,
             text=True,
             input=stdin or "",
@@ -289,7 +289,7 @@ def test_a_person_at_a_terminal_is_asked(redis_desk: Desk, answer: str, code: in
     with subprocess.Popen(
         [sys.executable, "-m", "worker", "dead", "purge", "--all"],
         cwd=desk.place,
-        env=clean_environment(**desk.rig._settings),
+        env=clean_environment(**desk.rig.settings),
         stdin=theirs,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -404,7 +404,7 @@ def test_a_replay_that_is_killed_loses_nothing(
     with subprocess.Popen(
         [sys.executable, "-m", "worker", "dead", "replay", "--all", "--yes"],
         cwd=tmp_path,
-        env=clean_environment(**rig._settings),
+        env=clean_environment(**rig.settings),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     ) as child:

@@ -59,6 +59,7 @@ def test_a_leader_that_is_killed_costs_a_lease_and_one_more_call(redis_rig: Rig,
 def test_the_failure_of_a_leader_is_heard_at_once(redis_rig: Rig, code: int) -> None:
     """Nobody waits for a lease to end; each worker asks once for all it holds, not each request in turn."""
     redis_rig.model.behave = status(code)
-    redis_rig.work(WORKERS, FLIGHT_LEASE_SECONDS="60", MODELS__M__ATTEMPTS="1")
+    settings = {"FLIGHT_LEASE_SECONDS": "60", "MODELS__M__ATTEMPTS": "1"}
+    redis_rig.work(WORKERS, MODELS__M__BREAKER_FAILURES="100000", **settings)
     assert set(all_of(redis_rig, "row")) == {"failed"}
     assert redis_rig.model.calls < REQUESTS / 2

@@ -27,7 +27,7 @@ def worker(place: Path, *arguments: str, **settings: str) -> subprocess.Complete
 
 
 def set_up(rig: Rig) -> dict[str, str]:
-    return rig._settings
+    return rig.settings
 
 
 def test_help_opens_with_what_to_type(place: Path) -> None:

@@ -8,7 +8,7 @@ from broker.base import NDJSON, Message
 from wire.message import Limits
 from wire.names import Names
 from worker.audit import same_server
-from worker.cache import CacheDown, Taken, Write
+from worker.cache import CacheDown, Taken, Wanted, Write
 from worker.calls import Answered
 from worker.catalog import Catalog, Model
 from worker.handler import Handler
@@ -36,7 +36,7 @@ class Store:
         self.values.update({write.name: write.value for write in writes})
         return 0
 
-    def take(self, pairs: Sequence[tuple[str, str]], token: str, seconds: float) -> list[Taken]:
+    def take(self, wanted: Sequence[Wanted], token: str, seconds: float) -> list[Taken]:
         raise CacheDown("not in memory")
 
     def renew(self, leases: Sequence[str], token: str, seconds: float) -> None:

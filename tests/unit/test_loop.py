@@ -10,7 +10,9 @@ from wire.message import Limits
 from wire.names import Names
 from worker.flight import Flights
 from worker.intake import Intake
+from worker.lane import Lane
 from worker.loop import Loop
+from worker.work import Work
 
 
 class Clock:
@@ -29,13 +31,13 @@ def build_loop(broker: Any, observer: Any, clock: Clock) -> Loop:
     """A real handler; nothing ever calls a model."""
     store = Store()
     handler, _ = build(store)
-    calls = Mock(**{"advance.return_value": [], "next_due_seconds.return_value": None})
+    calls = Mock(**{"advance.return_value": [], "next_due_seconds.return_value": None, "is_idle": True})
     calls.exhausted.return_value = None
+    flights = Flights(store, Names(), "token", lambda: clock.now, lease_seconds=10.0)
+    lane = Lane({}, calls, flights, handler.finish, lambda: clock.now, in_flight=256, most_bytes=1 << 20)
     return Loop(
         broker,
-        handler,
-        calls,
-        Flights(store, Names(), "token", lambda: clock.now, lease_seconds=10.0),
+        Work(handler, calls, flights, lane, lambda: clock.now, lambda: clock.now),
         observer,
         Names(),
         Limits(),
@@ -46,6 +48,7 @@ def build_loop(broker: Any, observer: Any, clock: Clock) -> Loop:
         reconnect_max_seconds=10.0,
         drain_seconds=1.0,
         retry=True,
+        is_paused=lambda: False,
         dead_letter_failed=False,
     )
 

@@ -47,7 +47,10 @@ def test_every_field() -> None:
         (b"null", "request is null; expected an object"),
         (b"{}", "payload is missing"),
         (b'{"payload":1,"by_pass":true}', "unknown field `by_pass`; did you mean `bypass`?"),
-        (b'{"payload":1,"zzz":true}', "unknown field `zzz`; expected one of bypass, id, model"),
+        (
+            b'{"payload":1,"zzz":true}',
+            "expected one of bypass, deadline, id, max_age, model",
+        ),
         (b'{"payload":1,"bypass":1}', "bypass is a number; expected true or false"),
         (b'{"payload":1,"reply":null}', "reply is null; expected true or false"),
         (b'{"payload":1,"id":7}', "id is a number; expected a string"),

@@ -24,6 +24,10 @@ LABELS = {
     "recollect_model_attempts": {"model", "result"},
     "recollect_model_call_duration_seconds": {"model"},
     "recollect_model_retries": {"model", "reason"},
+    "recollect_model_down": {"model"},
+    "recollect_postponed_requests": {"reason"},
+    "recollect_queue_messages": set(),  # no series before the first look
+    "recollect_paused": set(),
     "recollect_replies": {"status"},
     "recollect_dead_letters": {"reason"},
     "recollect_redeliveries": set(),

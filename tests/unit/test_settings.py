@@ -273,6 +273,7 @@ def test_every_setting_is_explained_and_names_its_unit() -> None:
     counts = {
         "in_flight",
         "cache_breaker_failures",
+        "breaker_failures",
         "http_port",
         "attempts",
         "concurrency",

@@ -9,7 +9,8 @@ from wire.message import Limits
 from wire.names import Names
 from worker.calls import Answered
 from worker.delivery import Delivery
-from worker.handler import Handler, Job
+from worker.handler import Handler
+from worker.job import Job
 from worker.suspects import Suspects
 
 
@@ -26,8 +27,23 @@ class Court:
         self.blamed.append((message.body, position))
 
 
+class Bench:
+    """The work of one who calls no model: it writes down what is begun."""
+
+    def __init__(self, handler: Handler, started: list[Job]) -> None:
+        self._handler, self._started, self.is_idle = handler, started, True
+
+    def open_alone(self, message: Message) -> tuple[Delivery, list[Job]]:
+        batch = self._handler.handle([message], 0.0)
+        return batch.deliveries[0], batch.calls
+
+    def start(self, job: Job, *, alone: bool) -> None:
+        assert alone
+        self._started.append(job)
+
+
 def suspects(handler: Handler, court: Court, started: list[Job]) -> Suspects:
-    return Suspects(court, handler, started.append, lambda: 0.0)  # type: ignore[arg-type]
+    return Suspects(court, Bench(handler, started))  # type: ignore[arg-type]
 
 
 def packed(*payloads: int, deliveries: int = 3, blamed: frozenset[int] = frozenset()) -> Message:

@@ -31,7 +31,7 @@ def build(models: dict[str, dict[str, Any]], **settings: Any) -> Settings:
 def test_the_longest_hold(model: dict[str, Any], waits: float, longest: float) -> None:
     """attempts x timeout + waits, and never longer than the budget and one timeout."""
     settings = build({"m": model})
-    hold = hold_of("m", settings.models["m"], settings)
+    hold = hold_of("m", settings.models["m"])
     assert hold.waits_seconds == pytest.approx(waits)
     assert hold.longest_seconds == pytest.approx(longest)
 
@@ -49,11 +49,11 @@ def test_the_longest_hold(model: dict[str, Any], waits: float, longest: float) -
             ["one message may hold for 30 min", "RabbitMQ closes the channel after 30 min"],
         ),
         (
-            {},
-            {"drain_seconds": 200, "broker_url": "amqps://h//"},
-            ["a full worker may hold for 80 min", "RabbitMQ closes"],
+            {"timeout_seconds": 200, "budget_seconds": 1000},
+            {"drain_seconds": 800, "broker_url": "amqps://h//"},
+            ["a full worker may hold for 48 min", "RabbitMQ closes"],
         ),
-        ({}, {"drain_seconds": 200, "broker_url": "amqp://h//", "in_flight": 96}, []),
+        ({}, {"drain_seconds": 200, "broker_url": "amqp://h//"}, []),
         (
             {"timeout_seconds": 2000},
             {"broker_url": "amqp://h//"},

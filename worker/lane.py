@@ -1,0 +1,124 @@
+"""The hit lane: what needs a model that has no room for it now makes way for what does not.
+
+Its message is forwarded to the misses queue, as it came, and read from there at the model's speed. So hits
+never stand behind misses, nothing is held through an outage, and the length of that queue says what the
+models lack.
+
+A message goes as a whole: position joins its requests and replies. It is decided before its first call, so
+none of them is made twice; only where the model is found to be down in the middle of it are some.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+
+from wire.errors import ErrorKind, Failure
+from worker.calls import Answered, Callee, Calls
+from worker.delivery import Delivery
+from worker.flight import Flights
+from worker.intake import Intake
+from worker.job import Job
+
+# Twice what runs, so that a thread that is free finds its next call here. What has waited already is taken
+# once more: else the misses of new messages could keep it waiting for ever.
+_ROUNDS, SECOND_ROUNDS = 2, 4
+_REST_SECONDS = 1.0
+
+
+class Lane:
+    """Decides which messages wait. `clock` is monotonic; `finish` is given what is not called now.
+
+    At most `in_flight` requests, or what the models can do in a few rounds, if that is more, and `most_bytes`
+    of messages are held for a model, and one message beyond that.
+    """
+
+    def __init__(
+        self,
+        callees: Mapping[str, Callee],
+        calls: Calls,
+        flights: Flights,
+        finish: Callable[[Sequence[Answered]], None],
+        clock: Callable[[], float],
+        *,
+        in_flight: int,
+        most_bytes: int,
+    ) -> None:
+        self._callees, self._calls, self._flights, self._clock = callees, calls, flights, clock
+        self._finish = finish
+        rows = sum(callee.most_rows for callee in callees.values())
+        self._most, self._most_bytes = max(in_flight, SECOND_ROUNDS * rows), most_bytes
+        self._intake = Intake(_ROUNDS * rows, self._most_bytes)
+        self._rests_until = 0.0
+
+    def credit(self, held: Collection[Delivery]) -> int:
+        """How many messages to take from the misses queue while so many deliveries are held."""
+        if self._clock() < self._rests_until or not self._is_free(held):
+            return 0
+        if not any(self._is_left_alone(name) or self._has_room(name, 0, _ROUNDS) for name in self._callees):
+            return 0
+        return self._intake.credit([delivery for delivery in held if delivery.is_second])
+
+    def admit(self, jobs: Sequence[Job], held: Collection[Delivery]) -> list[Job]:
+        """Which of these calls begin. The messages of the others wait, with all that is open in them; what
+        asks for a model that is left alone may have a stale entry instead, or an error in the end."""
+        alone = {job for job in jobs if self._is_left_alone(job.model.name)}
+        if alone:
+            self._finish([self._deferred(job) for job in alone])
+        begun: list[Job] = []
+        is_free, taken, keys = self._is_free(held), Counter[str](), set[str]()
+        for delivery, group in _by_delivery(jobs).items():
+            its = [job for job in group if job not in alone]
+            new = [job for job in its if not (self._flights.covers(job) or (job.joins and job.key in keys))]
+            if delivery.is_postponed or not self._have_room(new, taken, delivery, is_free=is_free):
+                for _ in its:
+                    delivery.postpone()
+            else:
+                taken.update(job.model.name for job in new)
+                keys.update(job.key for job in new if job.key is not None)
+                begun += its
+        return begun
+
+    def learn(self, deliveries: Iterable[Delivery]) -> None:
+        """What was taken from the misses queue, after it was admitted: where much of it has to wait on, the
+        queue is left alone for a while."""
+        seconds = [delivery for delivery in deliveries if delivery.is_second]
+        if seconds:
+            self._intake.learn(seconds)
+            again = sum(delivery.is_postponed for delivery in seconds)
+            self._rests_until = self._clock() + _REST_SECONDS * again / len(seconds)
+
+    def may_renew(self, job: Job) -> bool:
+        """Whether there is room for a call for which nobody waits."""
+        name = job.model.name
+        return not self._is_left_alone(name) and self._has_room(name, 0, _ROUNDS)
+
+    def _deferred(self, job: Job) -> Answered:
+        gate = self._callees[job.model.name].gate
+        failure = Failure(ErrorKind.MODEL_UNAVAILABLE, gate.why)
+        return Answered(job, None, failure, 0.0, 0.0, is_deferred=True)
+
+    def _is_left_alone(self, name: str) -> bool:
+        return self._callees[name].gate.is_shut
+
+    def _has_room(self, name: str, taken: int, rounds: int) -> bool:
+        return self._calls.under_way(name) + taken < rounds * self._callees[name].most_rows
+
+    def _have_room(
+        self, jobs: Iterable[Job], taken: Mapping[str, int], delivery: Delivery, *, is_free: bool
+    ) -> bool:
+        # One that was in flight at a death is not sent on: the count of its deliveries would begin anew.
+        if delivery.message.deliveries > 1:
+            return True
+        rounds = SECOND_ROUNDS if delivery.is_second else _ROUNDS
+        names = {job.model.name for job in jobs}
+        return is_free and all(self._has_room(name, taken[name], rounds) for name in names)
+
+    def _is_free(self, held: Collection[Delivery]) -> bool:
+        requests = sum([len(delivery.requests) for delivery in held])
+        return requests < self._most and sum([len(d.message.body) for d in held]) < self._most_bytes
+
+
+def _by_delivery(jobs: Iterable[Job]) -> dict[Delivery, list[Job]]:
+    sorted_out: dict[Delivery, list[Job]] = {}
+    for job in jobs:
+        sorted_out.setdefault(job.delivery, []).append(job)
+    return sorted_out

@@ -1,0 +1,83 @@
+"""How much waits in the queues, and whether work is paused: looked at now and then, on a thread and a
+connection of its own, so that neither the loop nor a scrape ever waits for it.
+
+Paused is what a queue says, not a key of some server: every broker has queues, and all workers see them.
+"""
+
+import contextlib
+import threading
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+from broker.base import Broker, BrokerError, BrokerLost
+from wire.names import Names
+
+_EVERY_SECONDS = 1.0
+_CLOSE_SECONDS = 5.0
+
+
+class LookoutObserver(Protocol):
+    """What is told of the queues, on the lookout's thread."""
+
+    def queues_seen(self, depth: Mapping[str, int]) -> None:
+        """So many messages wait in each queue, by its full name."""
+
+    def paused(self, is_paused: bool) -> None:
+        """Work has been paused, or goes on: once per change."""
+
+
+class Lookout:
+    """Begins with `start`. `make_broker` may raise BrokerError, and is asked again then; meanwhile what was
+    seen last holds."""
+
+    def __init__(
+        self,
+        make_broker: Callable[[], Broker],
+        names: Names,
+        observer: LookoutObserver,
+        every_seconds: float = _EVERY_SECONDS,
+    ) -> None:
+        self._make_broker, self._names, self._observer = make_broker, names, observer
+        self._every_seconds = every_seconds
+        self._is_over = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="lookout", daemon=True)
+        self._is_paused = False
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether nothing is to be taken from the queues."""
+        return self._is_paused
+
+    def start(self) -> None:
+        """Look from now on."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Look no more."""
+        self._is_over.set()
+        if self._thread.is_alive():
+            self._thread.join(_CLOSE_SECONDS)
+
+    def _run(self) -> None:
+        while not self._is_over.is_set():
+            with contextlib.suppress(BrokerError):
+                self._watch(self._make_broker())
+            self._is_over.wait(self._every_seconds)
+
+    def _watch(self, broker: Broker) -> None:
+        try:
+            broker.connect()
+            with contextlib.suppress(BrokerLost):
+                while not self._is_over.is_set():
+                    broker.keep_alive()
+                    self._see(broker.depth())
+                    self._is_over.wait(self._every_seconds)
+        finally:
+            broker.close()
+
+    def _see(self, depth: Mapping[str, int]) -> None:
+        self._observer.queues_seen(depth)
+        is_paused = depth.get(self._names.paused, 0) > 0
+        if is_paused != self._is_paused:
+            self._is_paused = is_paused
+            self._observer.paused(is_paused)
