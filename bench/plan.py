@@ -28,7 +28,7 @@ class Plan:
 
 
 def full(rounds: int = 5) -> Plan:
-    """What docs/benchmarks.md is made of: about 40 minutes on two cores."""
+    """What docs/benchmarks.md is made of: about 45 minutes on two cores."""
     return Plan(
         quick=False,
         rounds=rounds,
