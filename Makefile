@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench chaos soak lock clean
+.PHONY: help setup demo deep test check bench chaos soak lock clean
 
 help: ## what can be made
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1|/' | column -t -s '|'
@@ -22,6 +22,16 @@ $(VENV)/.stamp: requirements.lock pyproject.toml
 demo: $(VENV)/.stamp ## the whole system on real texts, twice: the second pass asks the model nothing
 	@$(BIN)/python -m examples.demo
 
+deep: .deep/venv/.stamp ## the same with a real deep model (about 100 MB to install), over HTTP and in the worker
+	@.deep/venv/bin/python -m examples.deep.demo
+
+# Beside the model all that $(VENV) has: as a Python target it runs inside a worker.
+.deep/venv/.stamp: requirements.lock pyproject.toml examples/deep/requirements.lock
+	$(PYTHON) -m venv --clear .deep/venv
+	.deep/venv/bin/python -m pip install --quiet --require-hashes -r requirements.lock -r examples/deep/requirements.lock
+	.deep/venv/bin/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
 test: $(VENV)/.stamp ## all tests; those for RabbitMQ need its server on the machine
 	@$(BIN)/python -m pytest
 
@@ -38,7 +48,7 @@ soak: $(VENV)/.stamp ## a million requests on each broker: nothing may grow; the
 	@$(BIN)/python -m tests.chaos --soak $(if $(REQUESTS),--requests $(REQUESTS))
 	@$(BIN)/python -m tests.chaos --fuzz --seconds 600
 
-bench: $(VENV)/.stamp .bench/venv/.stamp ## all benchmarks, peers too, into docs/benchmarks.md (QUICK=1: 5 minutes)
+bench: $(VENV)/.stamp .bench/venv/.stamp .deep/venv/.stamp ## all benchmarks, peers too, into docs/benchmarks.md (QUICK=1: 5 minutes)
 	@$(BIN)/python -m bench $(if $(QUICK),--quick)
 
 .bench/venv/.stamp: bench/requirements.lock
@@ -50,6 +60,7 @@ PIN := uv pip compile --universal --python-version 3.11 --generate-hashes --no-h
 lock: ## pin what is installed (needs uv)
 	$(PIN) --all-extras pyproject.toml -o requirements.lock
 	$(PIN) bench/requirements.in -o bench/requirements.lock
+	$(PIN) -c requirements.lock examples/deep/requirements.in -o examples/deep/requirements.lock
 
 clean: ## everything made here
-	rm -rf $(VENV) .bench .recollect build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .bench .deep .recollect build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -18,6 +18,7 @@ class Plan:
     rerun_rows: int
     rerun_cells: tuple[tuple[float, int], ...]  # share of repeats, concurrency
     rerun_first_rounds: int  # of the first cell; the others run first once, and again in every round
+    deep_rows: int
     miss_seconds: float
     payloads: tuple[int, ...]
     entries: tuple[int, ...]
@@ -27,7 +28,7 @@ class Plan:
 
 
 def full(rounds: int = 5) -> Plan:
-    """What docs/benchmarks.md is made of: about 40 minutes on two cores."""
+    """What docs/benchmarks.md is made of: about 45 minutes on two cores."""
     return Plan(
         quick=False,
         rounds=rounds,
@@ -39,6 +40,7 @@ def full(rounds: int = 5) -> Plan:
         rerun_rows=20_000,
         rerun_cells=tuple((repeats, calls) for calls in (8, 64) for repeats in (0.0, 0.5, 0.9, 0.99)),
         rerun_first_rounds=rounds,
+        deep_rows=2_400,
         miss_seconds=4.0,
         payloads=(100, 1_024, 16_384, 131_072, 1_048_576 - 1_024),
         entries=(1_000, 10_000, 100_000, 1_000_000),
@@ -61,6 +63,7 @@ def quick(rounds: int = 3) -> Plan:
         rerun_rows=2_000,
         rerun_cells=((0.0, 8),),
         rerun_first_rounds=1,
+        deep_rows=600,
         miss_seconds=1.5,
         payloads=(),
         entries=(),
@@ -83,6 +86,7 @@ def smallest() -> Plan:
         rerun_rows=100,
         rerun_cells=((0.0, 8),),
         rerun_first_rounds=1,
+        deep_rows=64,
         miss_seconds=0.2,
         payloads=(),
         entries=(),

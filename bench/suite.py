@@ -6,6 +6,7 @@ from pathlib import Path
 from bench import machine
 from bench.baselines import yardsticks
 from bench.contestants import peers_python
+from bench.deep import deep
 from bench.endurance import endurance
 from bench.growth import growth
 from bench.misses import misses
@@ -18,7 +19,7 @@ from bench.targets import targets
 from bench.visit import Visits, chosen_peers
 
 _NO_PEERS = "the peers' environment is not there (make bench makes it)"
-SECTIONS = ("hits", "misses", "reruns", "growth", "memory", "cache")
+SECTIONS = ("hits", "misses", "reruns", "deep", "growth", "memory", "cache")
 
 
 def play(
@@ -32,6 +33,7 @@ def play(
         "hits": lambda: _hits(stage, ["redis", *(["rabbit"] if rabbit else [])], libraries),
         "misses": lambda: misses(stage),
         "reruns": lambda: reruns(stage),
+        "deep": lambda: deep(stage),
         "growth": lambda: growth(stage),
         "memory": lambda: endurance(stage),
         "cache": lambda: _cache(stage),

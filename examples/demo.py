@@ -5,197 +5,26 @@ takes everything down again, also after Ctrl-C. The last line says what came of 
 of texts, `replies` how many of them were answered in both passes; model calls are the model's own count.
 """
 
-import json
-import os
-import signal
 import sys
-import tempfile
-import time
-import urllib.request
-from collections.abc import Callable
-from contextlib import ExitStack
-from pathlib import Path
-from typing import Any, NamedTuple
 
-from examples.stage import Child, DemoError, Interrupted, Server, Signals
+from examples.passes import TEXTS, Outcome, Stage, counted_by, perform
 
-TEXTS = Path(__file__).with_name("texts.jsonl")
 LATENCY_MS = 50
 WORKERS = 2
 CONCURRENCY = 8
-PASS_SECONDS = 300.0
 
 
-class Pass(NamedTuple):
-    """What one pass over the texts took; `answered` holds the indexes of the texts with a result."""
-
-    seconds: float
-    answered: frozenset[int]
-    model_calls: int
-
-
-class Outcome(NamedTuple):
-    """Both passes over so many requests."""
-
-    requests: int
-    first: Pass
-    second: Pass
-
-    @property
-    def replies(self) -> int:
-        """Requests answered in both passes."""
-        return len(self.first.answered & self.second.answered)
-
-    def line(self) -> str:
-        """The demo's last line."""
-        return (
-            f"demo: requests={self.requests} replies={self.replies} "
-            f"first_model_calls={self.first.model_calls} second_model_calls={self.second.model_calls} "
-            f"speedup={self.first.seconds / self.second.seconds:.1f}"
-        )
-
-    def complaint(self) -> str | None:
-        """What should not be so."""
-        if self.replies != self.requests:
-            return f"{self.requests - self.replies:,} of {self.requests:,} requests were not answered twice"
-        if self.second.model_calls:
-            return f"the second pass called the model {self.second.model_calls:,} times"
-        return None
-
-
-class Stage:
-    """Runs the parts in a directory of their own, so that every demo begins with an empty cache."""
-
-    def __init__(self, stack: ExitStack, signals: Signals) -> None:
-        self._stack, self._signals = stack, signals
-        with signals.later():
-            directory = tempfile.TemporaryDirectory(prefix="recollect-demo-")
-            self.place = Path(stack.enter_context(directory))
-            stack.callback(Server(self.place / "state").stop)
-        self._environ = _environment(self.place / "state")
-
-    def start(self, name: str, *arguments: str, log: bool = True, end: int = signal.SIGTERM) -> Child:
-        """A child that is stopped with `end`, whatever happens."""
-        with self._signals.later():
-            child = Child(name, self.place, self._environ, *arguments, log=log)
-            self._stack.callback(child.stop, end)
-        return child
-
-    def start_model(self) -> str:
-        """The model service; its URL."""
-        model = self.start("model", "-m", "examples.model", "--port=0", f"--latency-ms={LATENCY_MS}")
-        url = model.wait_for(_model_url)
-        self._environ["RECOLLECT_MODELS__SENTIMENT__TARGET"] = url
-        return url
-
-    def start_workers(self) -> list[str]:
-        """Both workers, ready for work; the URLs of their metrics."""
-        names = [f"worker-{number}" for number in range(1, WORKERS + 1)]
-        return [_ready_url(worker) for worker in [self.start(name, "-m", "worker", "run") for name in names]]
-
-    def run_pass(self, name: str, count_calls: Callable[[], int]) -> Pass:
-        """Every text through the producer's command line. Raises DemoError where that did not run through."""
-        print(f"\n{name} pass: python -m producer map {TEXTS.name} -o {name}.jsonl", flush=True)
-        output = self.place / f"{name}.jsonl"
-        before, begun = count_calls(), time.monotonic()
-        arguments = ("-m", "producer", "map", str(TEXTS), "-o", str(output))
-        # SIGINT is the signal on which the producer leaves the terminal as it was.
-        code = self.start(f"{name}-producer", *arguments, log=False, end=signal.SIGINT).wait(PASS_SECONDS)
-        seconds = time.monotonic() - begun
-        if code not in (0, 1):
-            raise DemoError(f"the producer ended with {code}")
-        calls = count_calls() - before
-        print(f"Model    {calls:,} calls, by its own count", flush=True)
-        return Pass(seconds, _answered(output), calls)
-
-
-def main() -> int:
-    """Run the demo; 0 if every request was answered twice and the second pass asked the model nothing."""
-    signals = Signals()
-    try:
-        with ExitStack() as stack:
-            try:
-                outcome = _play(Stage(stack, signals))
-            finally:
-                signals.ignore()
-    except Interrupted as interrupted:
-        print("\ndemo interrupted: everything it started is gone", file=sys.stderr)
-        return 128 + interrupted.number
-    except (DemoError, OSError) as error:
-        print(f"\ndemo failed: {error}", file=sys.stderr)
-        return 1
-    complaint = outcome.complaint()
-    if complaint:
-        print(f"\ndemo failed: {complaint}", file=sys.stderr, flush=True)
-    print(f"\n{outcome.line()}")
-    return 1 if complaint else 0
-
-
-def _play(stage: Stage) -> Outcome:
-    requests = sum(1 for line in TEXTS.read_bytes().splitlines() if line.strip())
-    print(f"{requests:,} real texts, {WORKERS} workers, and a model service: sentiment scores by textblob.")
+def _play(stage: Stage) -> dict[str, Outcome]:
+    texts = TEXTS.read_bytes().count(b"\n")
+    print(f"{texts:,} real texts, {WORKERS} workers, and a model service: sentiment scores by textblob.")
     print(
         f"The scores are real; {LATENCY_MS} ms of latency on each call stand in for a deep model.", flush=True
     )
-    calls_url = stage.start_model().replace("/predict", "/calls")
-    print("\nMetrics  " + "\n         ".join(stage.start_workers()))
-
-    def count_calls() -> int:
-        try:
-            return int(json.loads(_get(calls_url))["calls"])
-        except OSError as error:
-            raise DemoError(f"the model service does not answer {calls_url}: {error}") from None
-
-    return Outcome(requests, stage.run_pass("first", count_calls), stage.run_pass("second", count_calls))
-
-
-def _environment(state: Path) -> dict[str, str]:
-    """Ours for every child: the user's own settings and server stay out of it."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("RECOLLECT_")}
-    return {
-        **kept,
-        "RECOLLECT_BROKER_URL": f"embedded:{state}",
-        "RECOLLECT_CACHE_URL": f"embedded:{state}",
-        "RECOLLECT_HTTP_PORT": "0",
-        "RECOLLECT_LOG_FORMAT": "json",
-        "RECOLLECT_MODELS__SENTIMENT__CONCURRENCY": str(CONCURRENCY),
-        "PYTHONPATH": str(TEXTS.parent.parent),
-    }
-
-
-def _model_url(lines: list[str]) -> str | None:
-    return next((line.split()[2] for line in lines if line.startswith("model ready ")), None)
-
-
-def _ready_url(worker: Child) -> str:
-    url = worker.wait_for(_metrics_url)
-    worker.wait_for(lambda _: url if _is_ready(url.replace("/metrics", "/readyz")) else None)
-    return url
-
-
-def _metrics_url(lines: list[str]) -> str | None:
-    events = (json.loads(line) for line in lines if line.startswith("{"))
-    return next((str(event["url"]) for event in events if event.get("event") == "listening"), None)
-
-
-def _is_ready(url: str) -> bool:
-    try:
-        return bool(_get(url))
-    except OSError:
-        return False
-
-
-def _get(url: str) -> bytes:
-    """A local page: the proxies of the environment do not know this machine's ports. Raises OSError."""
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    with opener.open(url, timeout=5) as answer:
-        return bytes(answer.read())
-
-
-def _answered(output: Path) -> frozenset[int]:
-    rows: list[dict[str, Any]] = [json.loads(line) for line in output.read_bytes().splitlines()]
-    return frozenset(row["index"] for row in rows if row["status"] == "ok")
+    url = stage.start_model("examples.model", f"--latency-ms={LATENCY_MS}")
+    stage.set(MODELS__SENTIMENT__TARGET=url, MODELS__SENTIMENT__CONCURRENCY=str(CONCURRENCY))
+    print("\nMetrics  " + "\n         ".join(stage.start_workers(WORKERS)))
+    return {"demo": stage.run_both(counted_by(url.replace("/predict", "/calls")))}
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(perform(_play))

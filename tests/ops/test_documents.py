@@ -43,6 +43,8 @@ def test_the_contract_names_every_kind_outcome_and_queue() -> None:
     "page",
     [
         "README.md",
+        "examples/README.md",
+        "examples/deep/README.md",
         *(f"docs/{n}" for n in ("contract.md", "why.md", "settings.md", "operations.md", "benchmarks.md")),
     ],
 )
@@ -60,9 +62,10 @@ def test_every_reason_of_a_dead_letter_is_explained() -> None:
         assert f"| `{reason}" in text, reason
 
 
-def test_the_lock_names_no_place_to_download_from() -> None:
+@pytest.mark.parametrize("place", [".", "bench", "examples/deep"])
+def test_a_lock_names_no_place_to_download_from(place: str) -> None:
     """Only names, versions and hashes."""
-    text = (ROOT / "requirements.lock").read_text()
+    text = (ROOT / place / "requirements.lock").read_text()
     assert "://" not in text
     assert "--hash=sha256:" in text
 

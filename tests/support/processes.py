@@ -27,17 +27,24 @@ def clean_environment(**settings: str) -> dict[str, str]:
 class WorkerProcess:
     """`python -m worker run` with the given settings, ready for work.
 
-    Its models may be those of tests.support; `module` stands in for `worker`, with arguments of its own.
+    Its models may be those of tests.support; `module` stands in for `worker`, with arguments of its own, and
+    `python` for the interpreter of these tests.
     """
 
     def __init__(
-        self, place: Path, *, ready: bool = True, module: Sequence[str] = ("worker", "run"), **settings: str
+        self,
+        place: Path,
+        *,
+        ready: bool = True,
+        module: Sequence[str] = ("worker", "run"),
+        python: str = sys.executable,
+        **settings: str,
     ) -> None:
         place.mkdir(parents=True, exist_ok=True)
         self.log = place / "worker.log"
         with self.log.open("wb") as output:
             self.child = subprocess.Popen(
-                [sys.executable, "-m", *module],
+                [python, "-m", *module],
                 cwd=place,
                 env={
                     "PYTHONPATH": ROOT,

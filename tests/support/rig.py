@@ -1,6 +1,7 @@
 """A running system for one test: a real broker, a real cache, a stub model, a worker process, a producer."""
 
 import contextlib
+import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -46,12 +47,18 @@ class Rig:
         self.cache = cache.client(1)
 
     def work(
-        self, count: int = 1, *, module: Sequence[str] = ("worker", "run"), **settings: str
+        self,
+        count: int = 1,
+        *,
+        module: Sequence[str] = ("worker", "run"),
+        python: str = sys.executable,
+        **settings: str,
     ) -> WorkerProcess:
         """Start workers; the last one."""
         for _ in range(count):
             home = self._place / f"w{len(self.workers)}"
-            self.workers.append(WorkerProcess(home, module=module, **{**self.settings, **settings}))
+            known = {**self.settings, **settings}
+            self.workers.append(WorkerProcess(home, module=module, python=python, **known))
         return self.workers[-1]
 
     def call(self, payload: Any, **directives: Any) -> Reply:
