@@ -185,7 +185,7 @@ class Calls:
             self._attempt(call)
             return None
         self._under_way[call.model] -= 1
-        failure = Failure(error.kind, _said(error, attempt.rows), call.attempts)
+        failure = Failure(error.kind, _said(error, attempt.rows if attempt.is_shared else 1), call.attempts)
         return Answered(call.tag, None, failure, attempt.begun_at, seconds)
 
     def _tell(self, attempt: Attempt) -> None:
@@ -221,7 +221,7 @@ class Calls:
 
 
 def _said(error: ModelError, rows: int) -> str:
-    """Of a call for many without the model's own words: they may be about another's payload."""
+    """Of what `rows` share without the model's own words: they may be about another's payload."""
     return str(error) if rows == 1 else f"{str(error).partition(': ')[0]}, for {rows} requests"
 
 

@@ -27,16 +27,17 @@ class Batching(NamedTuple):
 class Attempt:
     """One payload's part in a model call: set up by the loop, filled in by a thread, read by the loop when it
     is done. `alone` says that it shares its call with no other, `ends_at` (monotonic seconds) until when
-    somebody wants it; `rows` is how many shared it, and one of them `leads`."""
+    somebody wants it; `rows` is how many shared it, one of them `leads`, and the error of the call as a whole
+    `is_shared`."""
 
     __slots__ = (
-        "alone", "begun", "begun_at", "call", "ended", "ends_at", "error", "leads", "payload", "result",
-        "rows",
+        "alone", "begun", "begun_at", "call", "ended", "ends_at", "error", "is_shared", "leads", "payload",
+        "result", "rows",
     )  # fmt: skip
 
     def __init__(self, call: Any, payload: bytes, *, alone: bool = False, ends_at: float = math.inf) -> None:
         self.call, self.payload, self.alone, self.ends_at = call, payload, alone, ends_at
-        self.leads = False
+        self.leads = self.is_shared = False
         self.begun = self.ended = 0.0  # monotonic seconds; 0 while it has not begun
         self.begun_at = 0.0  # Unix seconds
         self.result: bytes | None = None
@@ -201,6 +202,8 @@ class Pool:
                 self._call(load, attempts[:middle])
                 self._call(load, attempts[middle:])
                 return
+            for attempt in attempts:
+                attempt.is_shared = len(attempts) > 1
             answers = [answers] * len(attempts)
         self._settle(load, attempts, answers)
 

@@ -42,6 +42,8 @@ def test_a_row_that_is_wrong_fails_alone(redis_rig: Rig, bad: str, kind: str) ->
     found = replies(redis_rig, ["a", "b", bad, "c"], MODELS__M__TARGET=BATCHED)
     assert [reply.error and reply.error["kind"] for reply in found] == [None, None, kind, None]
     assert [reply.result["row"] for reply in found if reply.ok] == ["a", "b", "c"]
+    assert found[2].error is not None
+    assert ", for " not in found[2].error["message"], "its own words, and not those for all"
     again = list(redis_rig.producer.map(["a", bad], ordered=True))
     assert [reply.outcome for reply in again] == ["hit", "failed"], "errors are never remembered"
 
