@@ -6,6 +6,7 @@ from typing import Any
 
 from wire.errors import InvalidRequest
 
+_LARGEST = 1e308
 _LATEST = 1e11  # Unix seconds of the year 5138: what lies beyond is milliseconds
 
 
@@ -54,9 +55,14 @@ def deadline(fields: dict[str, Any], name: str = "deadline") -> float | None:
 
 
 def number(value: Any, name: str, expected: str) -> float:
-    """`value` as a float, for what JSON calls a number. Raises InvalidRequest."""
+    """`value` as a float, for what JSON calls a number. Raises InvalidRequest.
+
+    Headers come by other ways than JSON: they may hold NaN, and integers of any length.
+    """
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise InvalidRequest(f"{name} is {kind(value)}; {expected}")
+    if not -_LARGEST < value < _LARGEST:
+        raise InvalidRequest(f"{name} is not a number that can be meant; {expected}")
     return float(value)
 
 

@@ -20,6 +20,12 @@ class Breaker:
         self._failures, self._seconds, self._clock, self._on_change = failures, seconds, clock, on_change
         self._in_a_row = 0
         self._probe_at: float | None = None
+        self._opened_at = 0.0
+
+    @property
+    def open_seconds(self) -> float:
+        """How long it has been open; 0 where it is closed."""
+        return 0.0 if self._probe_at is None else self._clock() - self._opened_at
 
     @property
     def is_open(self) -> bool:
@@ -52,5 +58,6 @@ class Breaker:
         if self._probe_at is not None:
             self._probe_at = self._clock() + self._seconds
         elif self._in_a_row >= self._failures:
-            self._probe_at = self._clock() + self._seconds
+            self._opened_at = self._clock()
+            self._probe_at = self._opened_at + self._seconds
             self._on_change(True)

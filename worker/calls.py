@@ -41,7 +41,8 @@ class Answered(NamedTuple):
     """How a call ended. `tag` is the caller's; exactly one of `result` and `failure` is set.
 
     `created` is when the successful attempt began (Unix seconds), `seconds` how long it took, divided by the
-    rows of its call. One that is `deferred` has not used up its attempts: the model is left alone for now.
+    rows of its call. One that is `deferred` has not used up its attempts: the model is left alone for now,
+    and has been down for `seconds`.
     """
 
     tag: Any
@@ -65,9 +66,11 @@ class CallObserver(Protocol):
 class _Call:
     __slots__ = ("alone", "attempts", "begun", "ends_at", "model", "payload", "tag")
 
-    def __init__(self, model: str, payload: bytes, tag: Any, *, alone: bool, ends_at: float) -> None:
+    def __init__(
+        self, model: str, payload: bytes, tag: Any, *, alone: bool, ends_at: float, attempts: int
+    ) -> None:
         self.model, self.payload, self.tag, self.alone, self.ends_at = model, payload, tag, alone, ends_at
-        self.attempts = 0
+        self.attempts = attempts
         self.begun = 0.0  # of the first attempt: the wait for a thread is not the model's budget
 
 
@@ -93,12 +96,21 @@ class Calls:
         }
 
     def start(
-        self, model: str, payload: bytes, tag: Any, *, alone: bool = False, ends_at: float = math.inf
+        self,
+        model: str,
+        payload: bytes,
+        tag: Any,
+        *,
+        alone: bool = False,
+        ends_at: float = math.inf,
+        attempts: int = 0,
     ) -> None:
         """Begin a call, which shares itself with no other if it is to be `alone`, and for which nobody waits
-        after `ends_at` (monotonic seconds); its end comes out of `advance`."""
+        after `ends_at` (monotonic seconds); `attempts` were made before it was deferred. Its end comes out of
+        `advance`."""
         self._under_way[model] += 1
-        self._attempt(_Call(model, payload, tag, alone=alone, ends_at=ends_at))
+        made = min(attempts, self._callees[model].retry.attempts - 1)
+        self._attempt(_Call(model, payload, tag, alone=alone, ends_at=ends_at, attempts=made))
 
     def under_way(self, model: str) -> int:
         """How many calls of a model have begun and not ended; a wait between two attempts counts."""
@@ -151,8 +163,9 @@ class Calls:
 
     def _put_off(self, call: _Call) -> Answered:
         self._under_way[call.model] -= 1
-        failure = Failure(ErrorKind.MODEL_UNAVAILABLE, self._callees[call.model].gate.why, call.attempts)
-        return Answered(call.tag, None, failure, 0.0, 0.0, is_deferred=True)
+        gate = self._callees[call.model].gate
+        failure = Failure(ErrorKind.MODEL_UNAVAILABLE, gate.why, call.attempts)
+        return Answered(call.tag, None, failure, 0.0, gate.down_seconds, is_deferred=True)
 
     def _on_end(self, attempt: Attempt) -> None:
         self._ended.append(attempt)

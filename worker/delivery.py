@@ -18,7 +18,7 @@ NO_MODEL = "none"
 SUSPECT_DELIVERIES = 3
 How = tuple[str, Outcome]  # the model's name (NO_MODEL where none was chosen), and how the reply came about
 
-_WAITS_SINCE = "waits_since"
+_WAITS_SINCE, _ATTEMPTS = "waits_since", "attempts"
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
 
@@ -26,14 +26,16 @@ class Delivery:
     """A message until it is settled. `received` is monotonic seconds.
 
     `outcomes` has one for each request that is answered, `failures` the model's name with each;
-    `saved_seconds` are by the model's name. `is_second`: it was looked up before, and has waited for its
-    model; `waits_since` (Unix seconds) is when that was first found to be down.
+    `saved_seconds` are by the model's name. `is_second`: it was looked up before and has waited for its
+    model, `waits_since` (Unix seconds), after so many `attempts`. `found_down`: because that is down.
     """
 
     __slots__ = (
         "_left",
         "_replies",
+        "attempts",
         "failures",
+        "found_down",
         "is_postponed",
         "is_second",
         "message",
@@ -51,8 +53,9 @@ class Delivery:
         self.saved_seconds: dict[str, float] = {}
         self._replies: list[bytes] = [b""] * len(requests)
         self._left = len(requests)
-        self.is_second = self.is_postponed = False
+        self.is_second = self.is_postponed = self.found_down = False
         self.waits_since: float | None = None
+        self.attempts = 0
 
     @property
     def is_answered(self) -> bool:
@@ -82,7 +85,7 @@ class Delivery:
         """What is sent because of this message, once it is answered. `now` is Unix seconds."""
         message = self.message
         if self.is_postponed:
-            return Settlement(message, [Outgoing(names.misses, self._postponed())])
+            return Settlement(message, [Outgoing(names.misses, self._postponed(now))])
         if message.problem is not None:
             letter = dead_letter(message, UNDECODABLE, now, message.problem)
             return Settlement(message, [Outgoing(names.dead, letter)])
@@ -98,10 +101,10 @@ class Delivery:
             outgoing.append(Outgoing(names.dead, dead_letter(message, FAILED, now)))
         return Settlement(message, outgoing)
 
-    def _postponed(self) -> Message:
-        message, headers = self.message, self.message.headers
-        if self.waits_since is not None:
-            headers = {**headers, _WAITS_SINCE: self.waits_since}
+    def _postponed(self, now: float) -> Message:
+        message = self.message
+        since = now if self.waits_since is None else self.waits_since
+        headers = {**message.headers, _WAITS_SINCE: since, _ATTEMPTS: self.attempts}
         return Message(message.body, message.content_type, message.correlation_id, message.reply_to, headers)
 
     def _wants_reply(self) -> bool:
@@ -162,6 +165,8 @@ def open_delivery(message: Message, names: Names, limits: Limits, received: floa
     delivery = Delivery(message, requests, received)
     if message.queue == names.misses:
         delivery.is_second, delivery.waits_since = True, _waits_since(message)
+        attempts = message.headers.get(_ATTEMPTS)
+        delivery.attempts = attempts if isinstance(attempts, int) and 0 < attempts < 1_000_000 else 0
     return delivery
 
 

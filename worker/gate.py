@@ -26,6 +26,11 @@ class Gate:
         return max(0.0, self._held_until - self._clock())
 
     @property
+    def down_seconds(self) -> float:
+        """How long the model has been down: only that counts against those who wait."""
+        return self._breaker.open_seconds
+
+    @property
     def is_shut(self) -> bool:
         """Whether a new call would have to wait: also not the next one is a probe."""
         return self.held_seconds > 0 or not self._breaker.is_due
@@ -40,14 +45,16 @@ class Gate:
         return self._breaker.allows()
 
     def ended(self, error: ModelError | None) -> None:
-        """A call ended. Only what may be over later speaks against the model."""
+        """A call ended. Only what may be over later speaks against the model, and not that it asks for time:
+        who does is there."""
         if isinstance(error, DeadlinePassed):
             return
         if not isinstance(error, TransientFailure):
             self._breaker.succeeded()
             return
         self._last = error.reason
-        self._breaker.failed()
-        if error.retry_after is not None:
+        if error.retry_after is None or error.retry_after <= 0:
+            self._breaker.failed()
+        else:
             held = min(error.retry_after, RETRY_AFTER_MAX_SECONDS)
             self._held_until = max(self._held_until, self._clock() + held)

@@ -81,10 +81,13 @@ class Handler:
                 job.delivery.answer(job.position, reply, (job.model.name, job.outcome))
             elif job in stand_ins:
                 _answer_from(job, stand_ins[job], Outcome.STALE, now)
-            elif answer.is_deferred and job.may_wait(now):
-                job.delivery.waits_since = job.delivery.waits_since or now
+            elif answer.failure is None:
+                pass
+            elif answer.is_deferred and job.may_wait(now, answer.seconds):
+                job.delivery.found_down = True
+                job.delivery.attempts = max(job.delivery.attempts, answer.failure.attempts)
                 job.delivery.postpone()
-            elif answer.failure is not None:
+            else:
                 self._fail_job(job, answer.failure)
 
     def coalesce(self, found: Iterable[tuple[Sequence[Job], bytes]]) -> list[Job]:

@@ -46,12 +46,15 @@ class Job:
         """Whether any entry past its time may stand in where the model fails."""
         return self.model.policy.stale_if_error_for(self.request.stale_if_error) > 0
 
-    def may_wait(self, now: float) -> bool:
-        """Whether it goes on waiting for a model that is down, as of Unix seconds `now`.
+    def may_wait(self, now: float, down_seconds: float) -> bool:
+        """Whether it goes on waiting, as of Unix seconds `now`, for a model that has been down so long.
 
-        A suspect does not: what is known of it would be lost on the way.
+        Only what it waited while the model was down counts: an earlier wait, for room or in an earlier
+        outage, has nothing to do with this one. A suspect does not wait: what is known of it would be lost on
+        the way.
         """
-        since = self.delivery.waits_since
         if self.in_background or self.delivery.is_suspect:
             return False
-        return since is None or now - since < self.model.policy.budget
+        since = self.delivery.waits_since
+        waited = 0.0 if since is None else min(now - since, down_seconds)
+        return waited < self.model.policy.budget

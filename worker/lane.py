@@ -21,14 +21,14 @@ from worker.job import Job
 # Twice what runs, so that a thread that is free finds its next call here. What has waited already is taken
 # once more: else the misses of new messages could keep it waiting for ever.
 _ROUNDS, SECOND_ROUNDS = 2, 4
-_REST_SECONDS = 1.0
+_REST_SECONDS, _SHORT_REST_SECONDS = 1.0, 0.05
 
 
 class Lane:
     """Decides which messages wait. `clock` is monotonic; `finish` is given what is not called now.
 
     At most `in_flight` requests, or what the models can do in a few rounds, if that is more, and `most_bytes`
-    of messages are held for a model, and one message beyond that.
+    of messages are held for a model, and what came with the last of them.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class Lane:
         """How many messages to take from the misses queue while so many deliveries are held."""
         if self._clock() < self._rests_until or not self._is_free(held):
             return 0
-        if not any(self._is_left_alone(name) or self._has_room(name, 0, _ROUNDS) for name in self._callees):
+        if not self._serves_any() and not any(map(self._is_left_alone, self._callees)):
             return 0
         return self._intake.credit([delivery for delivery in held if delivery.is_second])
 
@@ -84,17 +84,34 @@ class Lane:
         if seconds:
             self._intake.learn(seconds)
             again = sum(delivery.is_postponed for delivery in seconds)
-            self._rests_until = self._clock() + _REST_SECONDS * again / len(seconds)
+            rest = _SHORT_REST_SECONDS if self._serves_any() else _REST_SECONDS
+            self._rests_until = self._clock() + rest * again / len(seconds)
 
-    def may_renew(self, job: Job) -> bool:
-        """Whether there is room for a call for which nobody waits."""
-        name = job.model.name
-        return not self._is_left_alone(name) and self._has_room(name, 0, _ROUNDS)
+    def renewable(self, jobs: Iterable[Job], begun: Iterable[Job]) -> list[Job]:
+        """Those for which there is room beside what has just `begun`: nobody waits for them."""
+        taken, found = Counter(job.model.name for job in begun), list[Job]()
+        for job in jobs:
+            name = job.model.name
+            if not self._is_left_alone(name) and self._has_room(name, taken[name], _ROUNDS):
+                taken[name] += 1
+                found.append(job)
+        return found
+
+    def is_overfull(self, held: Collection[Delivery]) -> bool:
+        """Whether nothing more is to be taken at all: what comes again after a death is not sent on, and a
+        whole fleet may have died."""
+        return sum([len(delivery.requests) for delivery in held]) >= 2 * self._most
+
+    def _serves_any(self) -> bool:
+        """Whether there is a model for which something may stand behind what has to wait on."""
+        return any(
+            not self._is_left_alone(name) and self._has_room(name, 0, _ROUNDS) for name in self._callees
+        )
 
     def _deferred(self, job: Job) -> Answered:
         gate = self._callees[job.model.name].gate
         failure = Failure(ErrorKind.MODEL_UNAVAILABLE, gate.why)
-        return Answered(job, None, failure, 0.0, 0.0, is_deferred=True)
+        return Answered(job, None, failure, 0.0, gate.down_seconds, is_deferred=True)
 
     def _is_left_alone(self, name: str) -> bool:
         return self._callees[name].gate.is_shut

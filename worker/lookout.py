@@ -12,7 +12,7 @@ from typing import Protocol
 from broker.base import Broker, BrokerError, BrokerLost
 from wire.names import Names
 
-_EVERY_SECONDS = 1.0
+_EVERY_SECONDS, _FIRST_SECONDS = 1.0, 3.0
 _CLOSE_SECONDS = 5.0
 
 
@@ -41,7 +41,7 @@ class Lookout:
         self._every_seconds = every_seconds
         self._is_over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="lookout", daemon=True)
-        self._is_paused = False
+        self._is_paused, self._has_tried = False, threading.Event()
 
     @property
     def is_paused(self) -> bool:
@@ -49,8 +49,10 @@ class Lookout:
         return self._is_paused
 
     def start(self) -> None:
-        """Look from now on."""
+        """Look from now on. Returns after the first look, or the first failure, or a few seconds: a worker
+        that starts while work is paused takes nothing."""
         self._thread.start()
+        self._has_tried.wait(_FIRST_SECONDS)
 
     def close(self) -> None:
         """Look no more."""
@@ -62,6 +64,7 @@ class Lookout:
         while not self._is_over.is_set():
             with contextlib.suppress(BrokerError):
                 self._watch(self._make_broker())
+            self._has_tried.set()
             self._is_over.wait(self._every_seconds)
 
     def _watch(self, broker: Broker) -> None:
@@ -81,3 +84,4 @@ class Lookout:
         if is_paused != self._is_paused:
             self._is_paused = is_paused
             self._observer.paused(is_paused)
+        self._has_tried.set()

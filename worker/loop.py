@@ -103,7 +103,7 @@ class Loop:
         """What has waited for its model comes first, as far as there is room for it."""
         if self._is_paused():
             return {}
-        if self._suspects:
+        if self._suspects or self._work.is_overfull(self._open):
             return {self._misses: 0, self._requests: 0}
         return {self._misses: self._work.credit(self._open), self._requests: self._intake.credit()}
 

@@ -184,7 +184,7 @@ class Pool:
             begun_at, load.begun = time.time(), time.monotonic()
         late = [attempt for attempt in attempts if attempt.ends_at <= load.begun]
         self._settle(load, late, [DeadlinePassed()] * len(late))
-        wanted = [attempt for attempt in attempts if attempt.ends_at > load.begun]
+        wanted = [attempt for attempt in attempts if not attempt.ends_at <= load.begun]
         if wanted:
             self._make(load, wanted, begun_at)
 

@@ -83,7 +83,7 @@ class Watch:
         """They went on to wait for their model. Their outcomes count when they have been answered."""
         for delivery in postponed:
             requests = len(delivery.requests)
-            reason = "room" if delivery.waits_since is None else "down"
+            reason = "down" if delivery.found_down else "room"
             self._metrics.postponed.labels(reason).inc(requests)
             self._metrics.in_progress.dec(requests)
 

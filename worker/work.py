@@ -31,12 +31,17 @@ class Work:
         """How many messages to take from the misses queue while so many deliveries are held."""
         return self._lane.credit(held)
 
+    def is_overfull(self, held: Collection[Delivery]) -> bool:
+        """Whether nothing more is to be taken from any queue."""
+        return self._lane.is_overfull(held)
+
     def begin(self, messages: Sequence[Message], held: Collection[Delivery]) -> list[Delivery]:
         """Answer what is remembered, call for the rest, or have it wait. `held` are those of before."""
         batch = self._handler.handle(messages, self._clock())
         jobs = self._lane.admit(batch.calls, held) if batch.calls else []
         self._lane.learn(batch.deliveries)
-        jobs += [job for job in batch.renewals if self._lane.may_renew(job)]
+        if batch.renewals:
+            jobs += self._lane.renewable(batch.renewals, jobs)
         if jobs:
             self._follow(self._flights.begin(jobs))
         return batch.deliveries
@@ -51,7 +56,14 @@ class Work:
         """Begin a call, whatever else is under way."""
         deadline = job.request.deadline
         ends_at = math.inf if deadline is None else self._clock() + deadline - self._wall_clock()
-        self._calls.start(job.model.name, job.request.payload, job, alone=alone, ends_at=ends_at)
+        self._calls.start(
+            job.model.name,
+            job.request.payload,
+            job,
+            alone=alone,
+            ends_at=ends_at,
+            attempts=job.delivery.attempts,
+        )
 
     def go_on(self) -> list[Answered]:
         """Answer what the models and other workers answered; whatever ended."""

@@ -1,5 +1,6 @@
 """Between AMQP's messages and ours. Bodies stay raw; headers of any kind are made into plain JSON values."""
 
+import math
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -59,7 +60,12 @@ def _fits(text: str | None) -> bool:
 
 
 def plain(value: Any, depth: int = 0) -> Any:
-    """`value` as JSON has it: bytes as text, times as Unix seconds; what lies too deep becomes null."""
+    """`value` as JSON has it: bytes as text, times as Unix seconds; what lies too deep becomes null.
+
+    NaN and the infinities become text, too: RabbitMQ ends the connection that brings them.
+    """
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
     if value is None or isinstance(value, str | bool | float):
         return value
     if isinstance(value, int):

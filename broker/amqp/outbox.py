@@ -96,10 +96,16 @@ class Outbox:
     def _set_aside(
         self, session: Session, outgoing: Sequence[Outgoing], fates: Sequence[Refusal | None]
     ) -> list[Outgoing]:
-        """Make dead letters of what was not taken; returns it."""
+        """Make dead letters of the replies that were not taken; returns them.
+
+        Of anything else that is not: a request that could not be sent on must come again.
+        """
         refused = [(out, fate) for out, fate in zip(outgoing, fates, strict=True) if fate is not None]
         if not refused:
             return []
+        for out, fate in refused:
+            if not self._names.is_reply_queue(out.queue):
+                raise RuntimeError(f"{out.queue} takes nothing: {fate.reason}")
         letters = [
             Outgoing(self._names.dead, undeliverable(out, self._clock(), fate.reason))
             for out, fate in refused

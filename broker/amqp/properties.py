@@ -7,6 +7,7 @@ both ways lead to the same result. Rejected: a complete codec of our own, which 
 
 import struct
 from functools import lru_cache
+from math import isfinite
 from typing import Any
 
 from broker.base import JSON, Message
@@ -81,7 +82,7 @@ def _table(headers: dict[str, Any]) -> bytes:
         if kind is str:
             text = value.encode()
             parts += (_STRING.pack(b"S", len(text)), text)
-        elif kind is float:
+        elif kind is float and isfinite(value):
             parts.append(_FLOAT.pack(b"d", value))
         elif kind is bool:
             parts.append(_BOOL.pack(b"t", value))

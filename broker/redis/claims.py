@@ -95,6 +95,8 @@ class Claims:
 
     def _claim_ahead(self, credit: Mapping[str, int], found: list[Message]) -> None:
         queue = list(credit)[-1] if credit else ""
+        if self._ahead is not None or self._steady not in (None, queue):
+            return
         credited, taken = credit.get(queue, 0), sum([message.queue == queue for message in found])
         if share_of(credited) <= taken < credited:
             number, lists, arguments = self._asked({queue: credited - taken})

@@ -30,7 +30,7 @@ _KINDS = (
 _VALUES: tuple[object, ...] = (
     "", "x", "\u20ac" * 100, 0, -1, 1.5, 1e300, True, None, 2**40, "2026-01-01", {"a": 1}, ["b"],
     "00-" + "a" * 32,
-    1767225600.5, 9e15,
+    1767225600.5, float("nan"), float("inf"), 10**400, 9e15,
 )  # fmt: skip
 _HEADERS = (
     "deadline", "waits_since", "enqueued_at", "traceparent", "compression", "part", "reason",

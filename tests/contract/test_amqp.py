@@ -1,6 +1,7 @@
 """What RabbitMQ may do to the broker of ours, and what must hold all the same."""
 
 import contextlib
+import math
 import signal
 import subprocess
 import threading
@@ -399,6 +400,28 @@ def test_replies_that_a_full_queue_refuses_become_dead_letters(
     assert {m.headers["original"]["queue"] for m in letters} == {full}
     bodies = [m.body for m in letters] + drained(broker, full) + drained(broker, roomy)
     assert sorted(int(body) for body in bodies) == list(range(40))
+
+
+def test_numbers_that_rabbitmq_does_not_know_travel_as_text(opened: Opener, names: Names) -> None:
+    """NaN in a header ends the connection that brings it, and whatever was on its way."""
+    broker = opened()
+    headers = {"a": math.nan, "b": -math.inf, "c": 10**400, "d": 1.5, "e": {"f": math.inf}}
+    broker.send(names.requests, [Message(b"0", headers=headers)])
+    (message,) = receive(broker, names.requests, 1)
+    assert message.headers == {"a": "nan", "b": "-inf", "c": str(10**400), "d": 1.5, "e": {"f": "inf"}}
+
+
+def test_a_request_that_cannot_be_sent_on_comes_again(opened: Opener, stranger: Any, names: Names) -> None:
+    """Only a reply can be set aside: a request that was acknowledged so would never be answered."""
+    broker = opened(refused_seconds=1)
+    broker.send(names.requests, numbered(1))
+    (message,) = receive(broker, names.requests, 1)
+    stranger.queue_delete(names.misses)
+    forward = Settlement(message, [Outgoing(names.misses, Message(message.body))])
+    assert names.misses in lost(lambda: broker.commit([forward]))
+    broker.connect()
+    (again,) = receive(broker, names.requests, 1)
+    assert (again.body, broker.depth()[names.dead]) == (b"0", 0)
 
 
 def test_sending_to_a_full_queue_is_a_lost_broker(opened: Opener, stranger: Any, names: Names) -> None:

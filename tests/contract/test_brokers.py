@@ -447,3 +447,27 @@ def test_an_unreadable_envelope_is_received_verbatim(valkey: object, names: Name
     assert good.body == b"neighbour"
     assert good.problem is None
     broker.close()
+
+
+def test_two_queues_that_are_full_are_both_taken_from_and_nothing_is_forgotten(
+    broker: Broker, names: Names
+) -> None:
+    """The first in small parts, as there is room; whatever was taken ahead of the other is delivered."""
+    count = 600
+    for queue in (names.misses, names.requests):
+        broker.send(queue, [Message(b"%b %d" % (queue.encode(), n)) for n in range(count)])
+    seen: list[bytes] = []
+    early: set[str] = set()
+
+    def is_all() -> bool:
+        taken = broker.receive({names.misses: 32, names.requests: 256}, 0.2)
+        broker.commit([Settlement(message, ()) for message in taken], wait=False)
+        seen.extend(message.body for message in taken)
+        if len(seen) < count:
+            early.update(message.queue for message in taken)
+        return len(seen) >= 2 * count
+
+    until(is_all, 60, "all messages")
+    broker.commit(())
+    assert len(set(seen)) == len(seen) == 2 * count
+    assert early == {names.misses, names.requests}, "neither waits for the end of the other"

@@ -67,7 +67,7 @@ scalars = st.one_of(
     st.sampled_from(
         [0, 1, *(sign * (1 << bits) + off for sign in (1, -1) for bits in (31, 62) for off in (-1, 0, 1))]
     ),
-    st.floats(allow_nan=False),
+    st.floats(allow_nan=False, allow_infinity=False),
 )
 values = st.recursive(
     st.one_of(

@@ -1,5 +1,6 @@
 """The decision tables of docs/contract.md: the document is the specification, and every cell of it is run."""
 
+import math
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -174,5 +175,5 @@ def test_a_deadline_of_the_message_counts_for_all_that_have_no_earlier_one() -> 
 
     assert outcomes(NOW + 5, {}, {"deadline": NOW - 1}) == ["expired", "hit"]
     assert outcomes(NOW - 1, {}, {"deadline": NOW + 5}) == ["expired", "expired"]
-    for wrong in ("soon", 1.8e12, -1, True, None):
+    for wrong in ("soon", 1.8e12, -1, True, None, math.nan, math.inf, 10**400):
         assert outcomes(wrong, {}, {}) == ["invalid", "invalid"], wrong

@@ -86,9 +86,12 @@ def test_only_what_may_be_over_later_speaks_against_a_model() -> None:
 def test_a_retry_after_holds_for_a_minute_at_most_and_is_never_shortened() -> None:
     """By what another call is told meanwhile."""
     now = [0.0]
-    tried = gate(now, failures=100)
+    tried = gate(now, failures=1)
     tried.ended(TransientFailure("x", "status", 1e9))
     tried.ended(TransientFailure("x", "status", 1.0))
     assert (tried.held_seconds, tried.is_shut, tried.is_open) == (60.0, True, True)
     now[0] = 60.0
-    assert (tried.held_seconds, tried.is_shut) == (0.0, False)
+    assert (tried.held_seconds, tried.is_shut, tried.down_seconds) == (0.0, False, 0.0)
+    tried.ended(TransientFailure("x", "status", 0.0))
+    now[0] = 61.0
+    assert (tried.is_open, tried.down_seconds) == (False, 1.0)

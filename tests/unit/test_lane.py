@@ -4,6 +4,7 @@ import pytest
 
 from broker.base import JSON, NDJSON, Message
 from tests.unit.test_handler import Store
+from wire.errors import ErrorKind, Failure
 from wire.message import Limits
 from wire.names import Names
 from worker.breaker import Breaker
@@ -173,6 +174,56 @@ def test_a_model_that_is_left_alone_has_its_requests_wait_since_then() -> None:
     assert delivery.outcomes == [("m", "failed")]
 
 
+def test_only_this_outage_counts_against_who_waits() -> None:
+    """Not an earlier one, nor hours in the queue for want of room."""
+    desk = Desk()
+    desk.shut("m")
+    (delivery,), _ = desk.receive(single(1))
+    (out,) = delivery.settlement(NAMES, Limits(), 1000.0).outgoing
+    again = out.message
+    again.queue = NAMES.misses
+    desk.gates["m"].ended(None)
+    desk.now = 600.0
+    desk.shut("m")
+    desk.now = 601.0
+    (delivery,), _ = desk.receive(again)
+    assert delivery.is_postponed
+    desk.now = 609.9
+    desk.shut("m")
+    desk.now = 610.1
+    (delivery,), _ = desk.receive(again)
+    assert delivery.outcomes == [("m", "failed")]
+
+
+def test_attempts_are_counted_across_waits() -> None:
+    """Or a row that makes its model fail would go round for ever."""
+    desk = Desk()
+    (delivery,), (job,) = desk.receive(single(1))
+    failure = Failure(ErrorKind.MODEL_UNAVAILABLE, "away", 2)
+    desk.handler.finish([Answered(job, None, failure, 0.0, 1.0, is_deferred=True)])
+    (out,) = delivery.settlement(NAMES, Limits(), 1000.0).outgoing
+    out.message.queue = NAMES.misses
+    (again,), _ = desk.receive(out.message)
+    assert (again.attempts, again.waits_since) == (2, 1000.0)
+
+
+def test_renewals_take_what_room_is_left() -> None:
+    """Nobody waits for them: each takes a place, and so does what has just begun."""
+    desk = Desk()
+    batch = desk.handler.handle([single(n) for n in range(9)], 0.0)
+    assert desk.lane.renewable(batch.calls, batch.calls[:1]) == batch.calls[:3]
+
+
+def test_what_comes_again_after_deaths_is_bounded_too() -> None:
+    """It is never sent on, so the worker takes no more than twice its bound."""
+    desk = Desk(in_flight=16)
+    held, _ = desk.receive(*[single(n, deliveries=2) for n in range(31)])
+    assert postponed(held) == [False] * 31
+    assert not desk.lane.is_overfull(held)
+    more, _ = desk.receive(single(99, deliveries=2))
+    assert desk.lane.is_overfull([*held, *more])
+
+
 def test_a_probe_is_let_through_when_it_is_due() -> None:
     """Whoever comes next."""
     desk = Desk()
@@ -188,7 +239,14 @@ def test_the_misses_are_left_alone_for_a_while_when_they_have_to_wait_on() -> No
     assert desk.lane.credit([]) > 0
     desk.shut("m")
     assert desk.lane.credit([]) > 0, "they are looked at: one may be answered by now, or has waited too long"
-    desk.receive(packed("m", queue=NAMES.misses), packed("n", queue=NAMES.misses))
+    misses = [packed("m", queue=NAMES.misses), packed("n", queue=NAMES.misses)]
+    desk.receive(*misses)
+    assert desk.lane.credit([]) == 0
+    desk.now = 0.03
+    assert desk.lane.credit([]) > 0, "the other model may be waited for behind them"
+    desk.calls.counts = {"n": 4}
+    desk.receive(*misses)
+    desk.now = 0.5
     assert desk.lane.credit([]) == 0
     desk.now = 0.6
     assert desk.lane.credit([]) > 0
