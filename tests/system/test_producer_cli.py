@@ -160,3 +160,24 @@ def test_settings_come_from_the_file_last(redis_rig: Rig, place: Path) -> None:
     code, _, said = run(place, None, "call", "1")
     assert code == 2
     assert "recollect.toml" in said
+
+
+def test_every_directive_has_its_flag(redis_rig: Rig, place: Path) -> None:
+    """What it says comes with the reply; what contradicts itself, or cannot be meant, is a wrong use."""
+    redis_rig.work()
+
+    def outcome(*flags: str) -> tuple[int, str]:
+        code, out, _ = run(place, redis_rig, "call", '{"a":1}', *flags)
+        return code, json.loads(out)["outcome"]
+
+    assert outcome("--only-if-cached") == (1, "not_cached")
+    assert outcome("--deadline", "60", "--ttl", "60") == (0, "miss")
+    assert outcome("--only-if-cached") == (0, "hit")
+    assert outcome("--max-age", "0", "--stale-if-error", "5") == (0, "miss")
+    assert outcome("--max-age", "3600", "--no-store") == (0, "hit")
+    assert outcome("--bypass") == (0, "bypass")
+    assert outcome("--deadline", "-1") == (1, "expired")
+    for flags in (("--only-if-cached", "--refresh"), ("--max-age", "-1"), ("--stale-if-error", "nan")):
+        code, _, said = run(place, redis_rig, "call", "1", *flags)
+        assert code == 2, said
+        assert said.startswith("error: "), said
