@@ -30,7 +30,7 @@ from broker.urls import open_broker
 from wire.names import Names
 from worker.cache_link import redis_client
 
-_KNOWN, _TICK_SECONDS, _LOOK_SECONDS = 1000, 0.01, 0.05
+_KNOWN, _TICK_SECONDS, _LOOK_SECONDS = 1000, 0.01, 0.2
 _BREAKER_SECONDS = 5.0
 _SETTLED_SECONDS = 2.0  # after which the breaker is open, and what had begun has ended
 _ATTEMPTS = re.compile(r'recollect_model_attempts_total\{model="m",result="(?:transient|timeout)"\} ([\d.]+)')
@@ -190,7 +190,7 @@ def _for(seconds: float, holds: Holds) -> None:
 def main() -> None:
     """Run it."""
     parser = argparse.ArgumentParser(prog="python -m bench.outage", description=__doc__)
-    parser.add_argument("--before", type=float, default=30.0, metavar="SECONDS")
+    parser.add_argument("--before", type=float, default=60.0, metavar="SECONDS")
     parser.add_argument("--seconds", type=float, default=60.0, help="of the outage")
     parser.add_argument("--rate", type=float, default=2000.0, help="requests per second")
     parser.add_argument("--misses", type=float, default=0.1, help="share that nobody has seen")

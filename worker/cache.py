@@ -17,7 +17,7 @@ from worker.deadline import DeadlineRunner
 
 T = TypeVar("T")
 Call = tuple[Sequence[str], Sequence[Argument]]
-_WRONG = -2
+_FAILED, _WRONG, _NOTHING = -1, -2, -3
 _TAKE, _STORE, _KEEP = (Script("worker", name) for name in ("take", "store", "keep"))
 
 
@@ -51,11 +51,12 @@ class Wanted(NamedTuple):
 
 class Taken(NamedTuple):
     """What became of asking for a lease: the entry that is there by now, or whether the lease is ours, or
-    whether there is nothing to wait for (who had it brought nothing that could be kept)."""
+    whether there is nothing to wait for: who had it brought nothing that is kept, or `has_failed`."""
 
     entry: bytes | None
     is_ours: bool
     is_over: bool
+    has_failed: bool = False
 
 
 class Cache(Protocol):
@@ -79,8 +80,8 @@ class Cache(Protocol):
         Raises CacheDown.
         """
 
-    def give_up(self, leases: Sequence[str], token: str, seconds: float) -> None:
-        """Say for so long that nothing will come of these. Raises CacheDown."""
+    def give_up(self, leases: Sequence[str], token: str, seconds: float, *, failed: bool) -> None:
+        """Say for so long that nothing will come of these, or that they have failed. Raises CacheDown."""
 
     @property
     def is_down(self) -> bool:
@@ -152,15 +153,18 @@ class RedisCache:
             answers = [(None, _WRONG)] * len(wanted)
         if any(state == [_WRONG] for _, *state in answers):
             self._observer.cache_error("lease")
-        return [Taken(entry, state == [1], state in ([-1], [_WRONG])) for entry, *state in answers]
+        return [
+            Taken(entry, state == [1], state in ([_FAILED], [_NOTHING], [_WRONG]), state == [_FAILED])
+            for entry, *state in answers
+        ]
 
     def renew(self, leases: Sequence[str], token: str, seconds: float) -> None:
         """See Cache."""
         self._keep(leases, token, _milliseconds(seconds) if seconds > 0 else 0, "")
 
-    def give_up(self, leases: Sequence[str], token: str, seconds: float) -> None:
+    def give_up(self, leases: Sequence[str], token: str, seconds: float, *, failed: bool) -> None:
         """See Cache."""
-        self._keep(leases, token, _milliseconds(seconds), "!")
+        self._keep(leases, token, _milliseconds(seconds), "!" if failed else "-")
 
     def close(self) -> None:
         """Give up the connection."""

@@ -10,6 +10,7 @@ remains.
 import contextlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import NamedTuple
 
 from wire.errors import ErrorKind, Outcome
@@ -141,8 +142,14 @@ class Flights:
         return landed
 
     def give_up(self, answers: Iterable[Answered]) -> None:
-        """Tell other workers at once where a call brought nothing that is stored."""
-        self._tell(self._cache.give_up, self._held(answer.tag for answer in answers), _LAST_WORD_SECONDS)
+        """Tell other workers at once where a call brought nothing that is stored, or has failed: its attempts
+        were made for them, too. One that was deferred has not made all of them."""
+        answers = list(answers)
+        failed = [a.tag for a in answers if a.failure is not None and not a.is_deferred]
+        others = [a.tag for a in answers if a.failure is None or a.is_deferred]
+        for jobs, has_failed in ((failed, True), (others, False)):
+            tell = partial(self._cache.give_up, failed=has_failed)
+            self._tell(tell, self._held(jobs), _LAST_WORD_SECONDS)
 
     def close(self) -> None:
         """Let go of what is held: somebody else will make these calls."""
@@ -177,7 +184,7 @@ class Flights:
             if leader is not None and leader.in_background and not (taken.is_ours or flight.followers):
                 self._end(flight)  # somebody else renews it, has just failed to, or has done it
             elif taken.is_ours or taken.is_over or (leader is not None and not leader.joins):
-                self._lead(flight, news, has_lease=taken.is_ours)
+                self._lead(flight, news, has_lease=taken.is_ours, is_last=taken.has_failed)
             elif taken.entry is not None:
                 self._end(flight)
                 waiting = flight.followers if leader is None else [leader, *flight.followers]
@@ -200,10 +207,10 @@ class Flights:
                 is_away = self._cache.is_down
                 yield from (_WAIT if f.leader is None and not is_away else _LEAD for f in some)
 
-    def _lead(self, flight: _Flight, news: News, *, has_lease: bool) -> None:
+    def _lead(self, flight: _Flight, news: News, *, has_lease: bool, is_last: bool = False) -> None:
         if flight.leader is None:
             flight.leader = flight.followers.pop(0)
-        flight.leader.has_lease = has_lease
+        flight.leader.has_lease, flight.leader.is_last = has_lease, is_last
         self._led[flight.leader] = flight
         news.calls.append(flight.leader)
 

@@ -9,18 +9,22 @@ from worker.delivery import Delivery
 # a batch of hits has hundreds, and nothing else is made for them.
 Ask = tuple[Delivery, int, Request, Model]
 
+_ALL = 1_000_000  # of which there is always one left
+
 
 class Job:
     """One request that needs its model. `outcome` is what it will be if the model answers; `key` is None for
     a bypass; others wait for it where it `has_lease`.
 
     `seen` is when the call behind the entry began that was found and is of no use (Unix seconds; 0 where
-    there is none): only a later one is worth waiting for. For one that is `in_background` nobody waits: its
-    request has been answered, and its delivery is never settled.
+    there is none): only a later one is worth waiting for. `is_last`: another worker has made all attempts but
+    this one. For one that is `in_background` nobody waits: its request has been answered, and its delivery is
+    never settled.
     """
 
     __slots__ = (
-        "delivery", "has_lease", "in_background", "key", "model", "outcome", "position", "request", "seen",
+        "delivery", "has_lease", "in_background", "is_last", "key", "model", "outcome", "position", "request",
+        "seen",
     )  # fmt: skip
 
     def __init__(
@@ -34,7 +38,8 @@ class Job:
     ) -> None:
         self.delivery, self.position, self.request, self.model = ask
         self.outcome, self.key, self.seen = outcome, key, seen
-        self.has_lease, self.in_background = False, in_background
+        self.has_lease = self.is_last = False
+        self.in_background = in_background
 
     @property
     def joins(self) -> bool:
@@ -45,6 +50,11 @@ class Job:
     def may_be_stale(self) -> bool:
         """Whether any entry past its time may stand in where the model fails."""
         return self.model.policy.stale_if_error_for(self.request.stale_if_error) > 0
+
+    @property
+    def attempts(self) -> int:
+        """How many attempts count as made."""
+        return _ALL if self.is_last else self.delivery.attempts
 
     def may_wait(self, now: float, down_seconds: float) -> bool:
         """Whether it goes on waiting, as of Unix seconds `now`, for a model that has been down so long.

@@ -21,14 +21,15 @@ from worker.job import Job
 # Twice what runs, so that a thread that is free finds its next call here. What has waited already is taken
 # once more: else the misses of new messages could keep it waiting for ever.
 _ROUNDS, SECOND_ROUNDS = 2, 4
+_FOLLOWERS = 4  # who waits for the call of another takes no thread, and would only come back for the same
 _REST_SECONDS, _SHORT_REST_SECONDS = 1.0, 0.05
 
 
 class Lane:
     """Decides which messages wait. `clock` is monotonic; `finish` is given what is not called now.
 
-    At most `in_flight` requests, or what the models can do in a few rounds, if that is more, and `most_bytes`
-    of messages are held for a model, and what came with the last of them.
+    At most four times `in_flight` requests, or what the models can do in a few rounds, if that is more, and
+    `most_bytes` of messages are held for a model, and what came with the last of them.
     """
 
     def __init__(
@@ -45,7 +46,7 @@ class Lane:
         self._callees, self._calls, self._flights, self._clock = callees, calls, flights, clock
         self._finish = finish
         rows = sum(callee.most_rows for callee in callees.values())
-        self._most, self._most_bytes = max(in_flight, SECOND_ROUNDS * rows), most_bytes
+        self._most, self._most_bytes = max(_FOLLOWERS * in_flight, SECOND_ROUNDS * rows), most_bytes
         self._intake = Intake(_ROUNDS * rows, self._most_bytes)
         self._rests_until = 0.0
 

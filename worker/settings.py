@@ -150,7 +150,7 @@ class Settings(_Section):
     default_model: str | None = Field(None, description="the model of requests that name none")
     in_flight: Count = Field(
         256,
-        description="requests taken at once; as many more, "
+        description="requests taken at once; four times as many, "
         "or four rounds of the models' calls, may be held for a model",
     )
     in_flight_bytes: Bytes = Field(64 << 20, description="bytes of messages held at once")

@@ -62,7 +62,7 @@ class Work:
             job,
             alone=alone,
             ends_at=ends_at,
-            attempts=job.delivery.attempts,
+            attempts=job.attempts,
         )
 
     def go_on(self) -> list[Answered]:

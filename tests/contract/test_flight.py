@@ -359,3 +359,19 @@ def test_a_strange_value_under_a_name_spoils_only_its_own(
         worker.answer(call)
     assert outcomes(first) == ["miss", "miss"]
     assert outcomes(worker.receive(b'{"payload":2}')) == ["hit"]
+
+
+@pytest.mark.parametrize(
+    ("failure", "result", "is_last"),
+    [(Failure(ErrorKind.MODEL_UNAVAILABLE, "away", 3), None, True), (None, b"1" * (2 << 20), False)],
+)
+def test_the_attempts_of_a_leader_were_made_for_other_workers_too(
+    hired: Callable[..., Worker], failure: Failure | None, result: bytes | None, is_last: bool
+) -> None:
+    """Who goes on after a failure tries once; after a result that is only too large, as often as ever."""
+    leader, other = hired("a"), hired("b")
+    leader.receive(b'{"payload":1}')
+    other.receive(b'{"payload":1}')
+    leader.answer(leader.calls[0], result, failure=failure)
+    (call,) = other.look()
+    assert (call.is_last, call.attempts > 0) == (is_last, is_last)

@@ -69,13 +69,14 @@ class Shelf:
         holder = self.holder(one.lease)
         if holder is None:
             self.leases[one.lease] = (token, self._clock() + seconds)
-        return Taken(None, is_ours=holder in (None, token), is_over=holder == "!")
+        is_over, has_failed = holder in ("!", "-"), holder == "!"
+        return Taken(None, holder in (None, token), is_over, has_failed)
 
     def renew(self, leases: Sequence[str], token: str, seconds: float) -> None:
         self._keep(leases, token, token, seconds)
 
-    def give_up(self, leases: Sequence[str], token: str, seconds: float) -> None:
-        self._keep(leases, token, "!", seconds)
+    def give_up(self, leases: Sequence[str], token: str, seconds: float, *, failed: bool) -> None:
+        self._keep(leases, token, "!" if failed else "-", seconds)
 
     def _keep(self, leases: Sequence[str], token: str, word: str, seconds: float) -> None:
         for lease in leases:

@@ -42,7 +42,7 @@ class Store:
     def renew(self, leases: Sequence[str], token: str, seconds: float) -> None:
         raise CacheDown("not in memory")
 
-    def give_up(self, leases: Sequence[str], token: str, seconds: float) -> None:
+    def give_up(self, leases: Sequence[str], token: str, seconds: float, *, failed: bool) -> None:
         raise CacheDown("not in memory")
 
 

@@ -147,7 +147,7 @@ def test_what_was_in_flight_at_a_death_is_not_sent_on() -> None:
 
 def test_what_is_held_is_bounded() -> None:
     """Followers take no thread, but their messages take room."""
-    desk = Desk(in_flight=16)
+    desk = Desk(in_flight=4)
     (held,), _ = desk.receive(packed(*["n"] * 16))
     deliveries, _ = desk.receive(single(1), held=(held,))
     assert postponed(deliveries) == [True]
@@ -216,7 +216,7 @@ def test_renewals_take_what_room_is_left() -> None:
 
 def test_what_comes_again_after_deaths_is_bounded_too() -> None:
     """It is never sent on, so the worker takes no more than twice its bound."""
-    desk = Desk(in_flight=16)
+    desk = Desk(in_flight=4)
     held, _ = desk.receive(*[single(n, deliveries=2) for n in range(31)])
     assert postponed(held) == [False] * 31
     assert not desk.lane.is_overfull(held)
