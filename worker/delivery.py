@@ -19,6 +19,8 @@ SUSPECT_DELIVERIES = 3
 How = tuple[str, Outcome]  # the model's name (NO_MODEL where none was chosen), and how the reply came about
 
 _WAITS_SINCE, _ATTEMPTS = "waits_since", "attempts"
+WAITING_HEADERS = frozenset({_WAITS_SINCE, _ATTEMPTS})
+_POSITIONS = re.compile(r"\d{1,6}:\d{1,3}(,\d{1,6}:\d{1,3}){0,9999}")
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
 
@@ -27,7 +29,7 @@ class Delivery:
 
     `outcomes` has one for each request that is answered, `failures` the model's name with each;
     `saved_seconds` are by the model's name. `is_second`: it was looked up before and has waited for its
-    model, `waits_since` (Unix seconds), after so many `attempts`. `found_down`: because that is down.
+    model, `waits_since` (Unix seconds), after `attempts` by position. `found_down`: because that is down.
     """
 
     __slots__ = (
@@ -55,7 +57,7 @@ class Delivery:
         self._left = len(requests)
         self.is_second = self.is_postponed = self.found_down = False
         self.waits_since: float | None = None
-        self.attempts = 0
+        self.attempts: dict[int, int] = {}
 
     @property
     def is_answered(self) -> bool:
@@ -103,8 +105,11 @@ class Delivery:
 
     def _postponed(self, now: float) -> Message:
         message = self.message
-        since = now if self.waits_since is None else self.waits_since
-        headers = {**message.headers, _WAITS_SINCE: since, _ATTEMPTS: self.attempts}
+        headers = dict(message.headers)
+        if self.found_down:
+            headers[_WAITS_SINCE] = now if self.waits_since is None else self.waits_since
+        if self.attempts:
+            headers[_ATTEMPTS] = ",".join(f"{at}:{count}" for at, count in self.attempts.items())
         return Message(message.body, message.content_type, message.correlation_id, message.reply_to, headers)
 
     def _wants_reply(self) -> bool:
@@ -165,8 +170,7 @@ def open_delivery(message: Message, names: Names, limits: Limits, received: floa
     delivery = Delivery(message, requests, received)
     if message.queue == names.misses:
         delivery.is_second, delivery.waits_since = True, _waits_since(message)
-        attempts = message.headers.get(_ATTEMPTS)
-        delivery.attempts = attempts if isinstance(attempts, int) and 0 < attempts < 1_000_000 else 0
+        delivery.attempts = _attempts(message.headers.get(_ATTEMPTS))
     return delivery
 
 
@@ -187,6 +191,13 @@ def _by_deadline(requests: Sequence[Request | Refused], headers: dict[str, Any])
 def _waits_since(message: Message) -> float | None:
     value = message.headers.get(_WAITS_SINCE)
     return float(value) if isinstance(value, float) and math.isfinite(value) else None
+
+
+def _attempts(value: Any) -> dict[int, int]:
+    if not isinstance(value, str) or _POSITIONS.fullmatch(value) is None:
+        return {}
+    pairs = (pair.split(":") for pair in value.split(","))
+    return {int(position): int(count) for position, count in pairs}
 
 
 def _trace(message: Message) -> dict[str, str]:

@@ -133,7 +133,7 @@ class Flights:
             if flight is None:
                 continue
             self._end(flight)
-            if answer.failure is not None and answer.failure.kind is ErrorKind.DEADLINE_EXCEEDED:
+            if _is_late(answer):
                 self._orphans += flight.followers
                 continue
             for job in flight.followers:
@@ -143,12 +143,11 @@ class Flights:
 
     def give_up(self, answers: Iterable[Answered]) -> None:
         """Tell other workers at once where a call brought nothing that is stored, or has failed: its attempts
-        were made for them, too. One that was deferred has not made all of them."""
+        were made for them, too."""
         answers = list(answers)
-        failed = [a.tag for a in answers if a.failure is not None and not a.is_deferred]
-        others = [a.tag for a in answers if a.failure is None or a.is_deferred]
-        for jobs, has_failed in ((failed, True), (others, False)):
-            tell = partial(self._cache.give_up, failed=has_failed)
+        for failed in (True, False):
+            jobs = [answer.tag for answer in answers if _has_failed(answer) == failed]
+            tell = partial(self._cache.give_up, failed=failed)
             self._tell(tell, self._held(jobs), _LAST_WORD_SECONDS)
 
     def close(self) -> None:
@@ -184,7 +183,8 @@ class Flights:
             if leader is not None and leader.in_background and not (taken.is_ours or flight.followers):
                 self._end(flight)  # somebody else renews it, has just failed to, or has done it
             elif taken.is_ours or taken.is_over or (leader is not None and not leader.joins):
-                self._lead(flight, news, has_lease=taken.is_ours, is_last=taken.has_failed)
+                has_waited = leader is None
+                self._lead(flight, news, has_lease=taken.is_ours, is_last=taken.has_failed and has_waited)
             elif taken.entry is not None:
                 self._end(flight)
                 waiting = flight.followers if leader is None else [leader, *flight.followers]
@@ -224,3 +224,12 @@ class Flights:
         with contextlib.suppress(CacheDown):  # a lease that is lost costs a call at most
             for begin in range(0, len(leases), _AT_ONCE):
                 tell(leases[begin : begin + _AT_ONCE], self._token, seconds)
+
+
+def _is_late(answer: Answered) -> bool:
+    return answer.failure is not None and answer.failure.kind is ErrorKind.DEADLINE_EXCEEDED
+
+
+def _has_failed(answer: Answered) -> bool:
+    """Whether all attempts were made in vain: not where it was deferred, or nobody wanted it any more."""
+    return answer.failure is not None and not answer.is_deferred and not _is_late(answer)

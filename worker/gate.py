@@ -13,6 +13,7 @@ class Gate:
     def __init__(self, breaker: Breaker, clock: Callable[[], float]) -> None:
         self._breaker, self._clock = breaker, clock
         self._held_until = 0.0
+        self._asked_at: float | None = None
         self._last = ""
 
     @property
@@ -27,8 +28,10 @@ class Gate:
 
     @property
     def down_seconds(self) -> float:
-        """How long the model has been down: only that counts against those who wait."""
-        return self._breaker.open_seconds
+        """How long the model has been down, or has asked for time without answering once: only that counts
+        against those who wait."""
+        asked = 0.0 if self._asked_at is None else self._clock() - self._asked_at
+        return max(self._breaker.open_seconds, asked)
 
     @property
     def is_shut(self) -> bool:
@@ -51,10 +54,12 @@ class Gate:
             return
         if not isinstance(error, TransientFailure):
             self._breaker.succeeded()
+            self._asked_at = None
             return
         self._last = error.reason
         if error.retry_after is None or error.retry_after <= 0:
             self._breaker.failed()
         else:
+            self._asked_at = self._clock() if self._asked_at is None else self._asked_at
             held = min(error.retry_after, RETRY_AFTER_MAX_SECONDS)
             self._held_until = max(self._held_until, self._clock() + held)

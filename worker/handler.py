@@ -85,7 +85,8 @@ class Handler:
                 pass
             elif answer.is_deferred and job.may_wait(now, answer.seconds):
                 job.delivery.found_down = True
-                job.delivery.attempts = max(job.delivery.attempts, answer.failure.attempts)
+                if answer.failure.attempts and not job.is_last:
+                    job.delivery.attempts[job.position] = answer.failure.attempts
                 job.delivery.postpone()
             else:
                 self._fail_job(job, answer.failure)

@@ -54,7 +54,7 @@ class Job:
     @property
     def attempts(self) -> int:
         """How many attempts count as made."""
-        return _ALL if self.is_last else self.delivery.attempts
+        return _ALL if self.is_last else self.delivery.attempts.get(self.position, 0)
 
     def may_wait(self, now: float, down_seconds: float) -> bool:
         """Whether it goes on waiting, as of Unix seconds `now`, for a model that has been down so long.

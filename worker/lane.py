@@ -21,6 +21,7 @@ from worker.job import Job
 # Twice what runs, so that a thread that is free finds its next call here. What has waited already is taken
 # once more: else the misses of new messages could keep it waiting for ever.
 _ROUNDS, SECOND_ROUNDS = 2, 4
+_LOOKS = 256
 _FOLLOWERS = 4  # who waits for the call of another takes no thread, and would only come back for the same
 _REST_SECONDS, _SHORT_REST_SECONDS = 1.0, 0.05
 
@@ -54,8 +55,9 @@ class Lane:
         """How many messages to take from the misses queue while so many deliveries are held."""
         if self._clock() < self._rests_until or not self._is_free(held):
             return 0
-        if not self._serves_any() and not any(map(self._is_left_alone, self._callees)):
-            return 0
+        if not self._serves_any():
+            # Nothing of it begins: it is looked through for what is answered by now, or has waited too long.
+            return _LOOKS if any(map(self._is_left_alone, self._callees)) else 0
         return self._intake.credit([delivery for delivery in held if delivery.is_second])
 
     def admit(self, jobs: Sequence[Job], held: Collection[Delivery]) -> list[Job]:
@@ -101,7 +103,7 @@ class Lane:
     def is_overfull(self, held: Collection[Delivery]) -> bool:
         """Whether nothing more is to be taken at all: what comes again after a death is not sent on, and a
         whole fleet may have died."""
-        return sum([len(delivery.requests) for delivery in held]) >= 2 * self._most
+        return sum([len(d.requests) for d in held if d.message.deliveries > 1]) >= 2 * self._most
 
     def _serves_any(self) -> bool:
         """Whether there is a model for which something may stand behind what has to wait on."""
@@ -111,7 +113,7 @@ class Lane:
 
     def _deferred(self, job: Job) -> Answered:
         gate = self._callees[job.model.name].gate
-        failure = Failure(ErrorKind.MODEL_UNAVAILABLE, gate.why)
+        failure = Failure(ErrorKind.MODEL_UNAVAILABLE, gate.why, job.delivery.attempts.get(job.position, 0))
         return Answered(job, None, failure, 0.0, gate.down_seconds, is_deferred=True)
 
     def _is_left_alone(self, name: str) -> bool:

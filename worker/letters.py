@@ -8,6 +8,7 @@ from typing import NamedTuple
 from broker.base import Broker, Message, Outgoing, Settlement
 from broker.dead import UNDECODABLE, Letter
 from wire.names import Names
+from worker.delivery import WAITING_HEADERS
 
 _BATCH = (8, 256)  # messages: the first, before we know how large they are, and the most
 _BATCH_BYTES = 16 << 20
@@ -209,8 +210,10 @@ def replay_refusal(letter: Letter, names: Names) -> str | None:
 
 
 def replayed(letter: Letter, names: Names, reply_queue: str | None) -> Outgoing:
-    """The original message as it is sent back; where `reply_queue` is given, replies go to that instead."""
-    original, queue = letter.original, letter.original.queue
+    """The original message as it is sent back; where `reply_queue` is given, replies go to that instead. How
+    long it has waited for its model, and tried it, is forgotten."""
+    headers = {name: value for name, value in letter.original.headers.items() if name not in WAITING_HEADERS}
+    original, queue = replace(letter.original, headers=headers), letter.original.queue
     if names.is_reply_queue(queue):
         return Outgoing(reply_queue or queue, replace(original, queue=""))
     reply_to = original.reply_to if reply_queue is None else reply_queue

@@ -363,7 +363,11 @@ def test_a_strange_value_under_a_name_spoils_only_its_own(
 
 @pytest.mark.parametrize(
     ("failure", "result", "is_last"),
-    [(Failure(ErrorKind.MODEL_UNAVAILABLE, "away", 3), None, True), (None, b"1" * (2 << 20), False)],
+    [
+        (Failure(ErrorKind.MODEL_UNAVAILABLE, "away", 3), None, True),
+        (Failure(ErrorKind.DEADLINE_EXCEEDED, "late"), None, False),
+        (None, b"1" * (2 << 20), False),
+    ],
 )
 def test_the_attempts_of_a_leader_were_made_for_other_workers_too(
     hired: Callable[..., Worker], failure: Failure | None, result: bytes | None, is_last: bool
@@ -375,3 +379,6 @@ def test_the_attempts_of_a_leader_were_made_for_other_workers_too(
     leader.answer(leader.calls[0], result, failure=failure)
     (call,) = other.look()
     assert (call.is_last, call.attempts > 0) == (is_last, is_last)
+    newcomer = hired("c")
+    newcomer.receive(b'{"payload":1}')
+    assert [job.is_last for job in newcomer.calls] == [False], "it has waited for nobody"

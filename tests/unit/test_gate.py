@@ -91,7 +91,10 @@ def test_a_retry_after_holds_for_a_minute_at_most_and_is_never_shortened() -> No
     tried.ended(TransientFailure("x", "status", 1.0))
     assert (tried.held_seconds, tried.is_shut, tried.is_open) == (60.0, True, True)
     now[0] = 60.0
-    assert (tried.held_seconds, tried.is_shut, tried.down_seconds) == (0.0, False, 0.0)
+    assert (tried.held_seconds, tried.is_shut) == (0.0, False)
+    assert tried.down_seconds == 60.0, "who only ever asks for time is not there, either"
+    tried.ended(None)
+    assert tried.down_seconds == 0.0
     tried.ended(TransientFailure("x", "status", 0.0))
     now[0] = 61.0
     assert (tried.is_open, tried.down_seconds) == (False, 1.0)

@@ -203,8 +203,21 @@ def test_attempts_are_counted_across_waits() -> None:
     desk.handler.finish([Answered(job, None, failure, 0.0, 1.0, is_deferred=True)])
     (out,) = delivery.settlement(NAMES, Limits(), 1000.0).outgoing
     out.message.queue = NAMES.misses
-    (again,), _ = desk.receive(out.message)
-    assert (again.attempts, again.waits_since) == (2, 1000.0)
+    (again,), (job,) = desk.receive(out.message)
+    assert (again.attempts, again.waits_since, job.attempts) == ({0: 2}, 1000.0, 2)
+    for wrong in ("", "0", "0:x", "0:2,", 2, None, "0:9999"):
+        out.message.headers["attempts"] = wrong
+        (again,), _ = desk.receive(out.message)
+        assert again.attempts == {}, wrong
+
+
+def test_a_wait_for_room_is_not_held_against_anybody() -> None:
+    """A worker that is cut off from its model must not fail what others keep waiting for room."""
+    desk = Desk()
+    desk.calls.counts = {"m": 4}
+    (delivery,), _ = desk.receive(single(1))
+    (out,) = delivery.settlement(NAMES, Limits(), 1000.0).outgoing
+    assert "waits_since" not in out.message.headers
 
 
 def test_renewals_take_what_room_is_left() -> None:
@@ -222,6 +235,8 @@ def test_what_comes_again_after_deaths_is_bounded_too() -> None:
     assert not desk.lane.is_overfull(held)
     more, _ = desk.receive(single(99, deliveries=2))
     assert desk.lane.is_overfull([*held, *more])
+    large, _ = desk.receive(packed(*["n"] * 3000))
+    assert not desk.lane.is_overfull(large), "hits do not stand behind one large message"
 
 
 def test_a_probe_is_let_through_when_it_is_due() -> None:
