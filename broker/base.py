@@ -75,8 +75,8 @@ class BrokerOptions:
     `lease_seconds`: how long it may be silent before others take what it holds. `durability`: `normal`, or
     `strict` where a confirmation means that it is on disk. `reaps`: whether it looks after the dead, as
     workers do, who come back to `receive` whatever happens. `holds`: whether it is to receive, own or send
-    anything, or only looks. `on_wait` is called every second or so while a
-    verb waits for a broker that takes its time.
+    anything, or only looks. `on_wait` is called every second or so while a verb waits for a broker that takes
+    its time.
     """
 
     lease_seconds: float = 30.0

@@ -41,16 +41,16 @@ def seconds(fields: dict[str, Any], name: str, *, above: bool = False) -> float 
     return value
 
 
-def deadline(fields: dict[str, Any], name: str = "deadline") -> float | None:
+def deadline(fields: dict[str, Any]) -> float | None:
     """A moment in Unix seconds. Raises InvalidRequest."""
-    if name not in fields:
+    if "deadline" not in fields:
         return None
     expected = "expected Unix seconds, such as 1767225600.5"
-    value = number(fields[name], name, expected)
+    value = number(fields["deadline"], "deadline", expected)
     if value >= _LATEST:
-        raise InvalidRequest(f"{name} is {fields[name]}, which looks like milliseconds; {expected}")
+        raise InvalidRequest(f"deadline is {value:g}, which looks like milliseconds; {expected}")
     if value <= 0:
-        raise InvalidRequest(f"{name} is {fields[name]}; {expected}")
+        raise InvalidRequest(f"deadline is {value:g}; {expected}")
     return value
 
 

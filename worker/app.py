@@ -158,40 +158,17 @@ def _build_loop(
     *,
     retry: bool,
 ) -> Loop:
-    names, limits, token = Names(settings.prefix), limits_of(settings), secrets.token_hex(16)
-    flight_lease = min(settings.flight_lease_seconds, settings.lease_seconds)  # or a redelivery would wait
+    names = Names(settings.prefix)
     # A broker that takes nothing for now (an alarm) holds the loop up, and that is no reason to restart it.
     options = replace(broker_options(settings), reaps=True, on_wait=watch.turned)
     broker = open_broker(settings.broker_url, names, options)
-    handler = Handler(
-        build_catalog(settings),
-        cache,
-        names,
-        limits,
-        time.time,
-        lambda: watch.cache_error("lookup"),
-        watch.fault,
-        entry_max_bytes=settings.entry_max_bytes,
-        token=token,
-    )
-    calls = Calls(callees, time.monotonic, broker.wake, watch)
-    flights = Flights(cache, names, token, time.monotonic, lease_seconds=flight_lease)
     half = settings.in_flight_bytes // 2  # of what is held: for what waits for a model, and for what comes in
-    lane = Lane(
-        callees,
-        calls,
-        flights,
-        handler.finish,
-        time.monotonic,
-        in_flight=settings.in_flight,
-        most_bytes=half,
-    )
     return Loop(
         broker,
-        Work(handler, calls, flights, lane, time.monotonic, time.time),
+        _build_work(settings, callees, cache, watch, broker.wake, half),
         watch,
         names,
-        limits,
+        limits_of(settings),
         clock=time.monotonic,
         wall_clock=time.time,
         sleep=time.sleep,
@@ -202,6 +179,34 @@ def _build_loop(
         is_paused=is_paused,
         dead_letter_failed=settings.dead_letter_failed,
     )
+
+
+def _build_work(
+    settings: Settings,
+    callees: dict[str, Callee],
+    cache: RedisCache,
+    watch: Watch,
+    wake: Callable[[], None],
+    most_bytes: int,
+) -> Work:
+    names, clock, token = Names(settings.prefix), time.monotonic, secrets.token_hex(16)
+    handler = Handler(
+        build_catalog(settings),
+        cache,
+        names,
+        limits_of(settings),
+        time.time,
+        lambda: watch.cache_error("lookup"),
+        watch.fault,
+        entry_max_bytes=settings.entry_max_bytes,
+        token=token,
+    )
+    calls = Calls(callees, clock, wake, watch)
+    flight_lease = min(settings.flight_lease_seconds, settings.lease_seconds)  # or a redelivery would wait
+    flights = Flights(cache, names, token, clock, lease_seconds=flight_lease)
+    bounds = {"in_flight": settings.in_flight, "most_bytes": most_bytes}
+    lane = Lane(callees, calls, flights, handler.finish, clock, **bounds)
+    return Work(handler, calls, flights, lane, clock, time.time)
 
 
 def _listen_to_signals(loop: Loop) -> None:

@@ -70,7 +70,7 @@ class _Call:
         self, model: str, payload: bytes, tag: Any, *, alone: bool, ends_at: float, attempts: int
     ) -> None:
         self.model, self.payload, self.tag, self.alone, self.ends_at = model, payload, tag, alone, ends_at
-        self.attempts = attempts
+        self.attempts = attempts  # that have been made
         self.begun = 0.0  # of the first attempt: the wait for a thread is not the model's budget
 
 
@@ -151,10 +151,10 @@ class Calls:
             pool.close()
 
     def _attempt(self, call: _Call) -> None:
-        if self._callees[call.model].gate.passes():
-            call.attempts += 1
+        callee = self._callees[call.model]
+        if callee.gate.passes():
             # The last one shares its call with nobody: a row that makes the model fail must fail alone.
-            if 1 < call.attempts == self._callees[call.model].retry.attempts:
+            if 1 < call.attempts + 1 == callee.retry.attempts:
                 call.alone = True
             attempt = Attempt(call, call.payload, alone=call.alone, ends_at=call.ends_at)
             self._pools[call.model].submit(attempt)
@@ -163,9 +163,7 @@ class Calls:
 
     def _put_off(self, call: _Call) -> Answered:
         self._under_way[call.model] -= 1
-        gate = self._callees[call.model].gate
-        failure = Failure(ErrorKind.MODEL_UNAVAILABLE, gate.why, call.attempts)
-        return Answered(call.tag, None, failure, 0.0, gate.down_seconds, is_deferred=True)
+        return deferred(call.tag, self._callees[call.model].gate, call.attempts)
 
     def _on_end(self, attempt: Attempt) -> None:
         self._ended.append(attempt)
@@ -204,20 +202,14 @@ class Calls:
     def _tell(self, attempt: Attempt) -> None:
         model, error = attempt.call.model, attempt.error
         if isinstance(error, DeadlinePassed):
-            attempt.call.attempts -= 1
-            return
+            return  # it was not made
+        attempt.call.attempts += 1
         self._observer.model_attempt(model, _named(error), attempt.ended - attempt.begun)
         gate = self._callees[model].gate
         if attempt.leads:
             gate.ended(error)
         if not gate.is_open:  # what has not begun does not begin
-            self._deferred += [waiting.call for waiting in self._withdrawn(model)]
-
-    def _withdrawn(self, model: str) -> list[Attempt]:
-        withdrawn = self._pools[model].withdraw()
-        for attempt in withdrawn:
-            attempt.call.attempts -= 1
-        return withdrawn
+            self._deferred += [waiting.call for waiting in self._pools[model].withdraw()]
 
     def _retry(self, call: _Call, error: TransientFailure) -> bool:
         """Whether there will be another attempt. One more than the deadline allows is none."""
@@ -231,6 +223,12 @@ class Calls:
         else:
             self._deferred.append(call)
         return True
+
+
+def deferred(tag: Any, gate: Gate, attempts: int) -> Answered:
+    """The end of a call that is not made now, after so many attempts."""
+    failure = Failure(ErrorKind.MODEL_UNAVAILABLE, gate.why, attempts)
+    return Answered(tag, None, failure, 0.0, gate.down_seconds, is_deferred=True)
 
 
 def _said(error: ModelError, rows: int) -> str:

@@ -4,7 +4,6 @@ from collections.abc import Callable
 
 from worker.breaker import Breaker
 from worker.model import DeadlinePassed, ModelError, TransientFailure
-from worker.retry import RETRY_AFTER_MAX_SECONDS
 
 
 class Gate:
@@ -57,9 +56,9 @@ class Gate:
             self._asked_at = None
             return
         self._last = error.reason
-        if error.retry_after is None or error.retry_after <= 0:
+        if error.hold_seconds <= 0:
             self._breaker.failed()
         else:
-            self._asked_at = self._clock() if self._asked_at is None else self._asked_at
-            held = min(error.retry_after, RETRY_AFTER_MAX_SECONDS)
-            self._held_until = max(self._held_until, self._clock() + held)
+            now = self._clock()
+            self._asked_at = now if self._asked_at is None else self._asked_at
+            self._held_until = max(self._held_until, now + error.hold_seconds)

@@ -81,15 +81,8 @@ class Handler:
                 job.delivery.answer(job.position, reply, (job.model.name, job.outcome))
             elif job in stand_ins:
                 _answer_from(job, stand_ins[job], Outcome.STALE, now)
-            elif answer.failure is None:
-                pass
-            elif answer.is_deferred and job.may_wait(now, answer.seconds):
-                job.delivery.found_down = True
-                if answer.failure.attempts and not job.is_last:
-                    job.delivery.attempts[job.position] = answer.failure.attempts
-                job.delivery.postpone()
-            else:
-                self._fail_job(job, answer.failure)
+            elif answer.failure is not None:
+                self._end_without_result(job, answer, answer.failure, now)
 
     def coalesce(self, found: Iterable[tuple[Sequence[Job], bytes]]) -> list[Job]:
         """Answer those who waited for the call of another worker from the entry that it wrote. Returns the
@@ -182,6 +175,12 @@ class Handler:
             for job, entry in zip(jobs, entries, strict=True)
             if entry is not None and may_stand_in(entry, job.request, job.model.policy, now)
         }
+
+    def _end_without_result(self, job: Job, answer: Answered, failure: Failure, now: float) -> None:
+        if answer.is_deferred and job.may_wait(now, answer.seconds):
+            job.wait(failure.attempts)
+        else:
+            self._fail_job(job, failure)
 
     def _fail_job(self, job: Job, failure: Failure) -> None:
         self._fail(job.delivery, job.position, job.request, failure, job)

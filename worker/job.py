@@ -68,3 +68,10 @@ class Job:
         since = self.delivery.waits_since
         waited = 0.0 if since is None else min(now - since, down_seconds)
         return waited < self.model.policy.budget
+
+    def wait(self, attempts: int) -> None:
+        """Have its message wait for a model that is down; so many attempts were made."""
+        self.delivery.found_down = True
+        if attempts and not self.is_last:
+            self.delivery.attempts[self.position] = attempts
+        self.delivery.postpone()

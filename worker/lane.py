@@ -11,8 +11,7 @@ none of them is made twice; only where the model is found to be down in the midd
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
-from wire.errors import ErrorKind, Failure
-from worker.calls import Answered, Callee, Calls
+from worker.calls import Answered, Callee, Calls, deferred
 from worker.delivery import Delivery
 from worker.flight import Flights
 from worker.intake import Intake
@@ -112,9 +111,7 @@ class Lane:
         )
 
     def _deferred(self, job: Job) -> Answered:
-        gate = self._callees[job.model.name].gate
-        failure = Failure(ErrorKind.MODEL_UNAVAILABLE, gate.why, job.delivery.attempts.get(job.position, 0))
-        return Answered(job, None, failure, 0.0, gate.down_seconds, is_deferred=True)
+        return deferred(job, self._callees[job.model.name].gate, job.attempts)
 
     def _is_left_alone(self, name: str) -> bool:
         return self._callees[name].gate.is_shut

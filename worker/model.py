@@ -16,6 +16,7 @@ import orjson
 
 from wire.errors import ErrorKind, InvalidRequest, TransientError
 from wire.values import refuse_nan
+from worker.retry import RETRY_AFTER_MAX_SECONDS
 
 _SHOWN_CHARS = 200
 
@@ -29,7 +30,8 @@ class ModelError(Exception):
 
 
 class TransientFailure(ModelError):
-    """Worth another attempt, `retry_after` seconds from now at the earliest."""
+    """Worth another attempt, `retry_after` seconds from now at the earliest. `hold_seconds`: for how long the
+    model wants to be left alone by everybody."""
 
     kind = ErrorKind.MODEL_UNAVAILABLE
 
@@ -37,6 +39,7 @@ class TransientFailure(ModelError):
         super().__init__(message)
         self.reason = reason
         self.retry_after = retry_after
+        self.hold_seconds = min(retry_after or 0.0, RETRY_AFTER_MAX_SECONDS)
 
 
 class TimedOut(TransientFailure):

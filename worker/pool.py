@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from worker.model import DeadlinePassed, ModelError, Rejection, Target, TransientFailure
-from worker.retry import RETRY_AFTER_MAX_SECONDS
 
 _MOST_BYTES = 16 << 20  # of payloads in one call, or nearly
 
@@ -193,9 +192,8 @@ class Pool:
             attempt.begun_at, attempt.begun, attempt.rows = begun_at, load.begun, len(attempts)
             attempt.leads = n == 0
         answers = self._answers([attempt.payload for attempt in attempts])
-        if isinstance(answers, TransientFailure) and answers.retry_after is not None:
-            held = min(answers.retry_after, RETRY_AFTER_MAX_SECONDS)
-            self._held_until = max(self._held_until, time.monotonic() + held)
+        if isinstance(answers, TransientFailure):
+            self._held_until = max(self._held_until, time.monotonic() + answers.hold_seconds)
         if isinstance(answers, ModelError):
             if len(attempts) > 1 and answers.splits and not isinstance(answers, TransientFailure):
                 middle = len(attempts) // 2

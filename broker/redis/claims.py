@@ -32,8 +32,8 @@ class Claims:
     """Claims for one holder. What was claimed ahead is held like everything else, and bounded by the credit.
 
     The server is busy with the next batch while its user handles this one. An idle queue is not claimed from
-    ahead: what comes then is answered by whoever is free. Nor is any but the one that is named last: the
-    credit of the misses comes and goes with the room that models have.
+    ahead: what comes then is answered by whoever is free. Nor does a worker claim ahead, or while it waits,
+    from any but the requests: the credit of the misses comes and goes with the room that models have.
     """
 
     def __init__(self, names: Names, holdings: Holdings, caller: Caller, *, stand: bool) -> None:
@@ -94,8 +94,8 @@ class Claims:
         return wanted, surplus
 
     def _claim_ahead(self, credit: Mapping[str, int], found: list[Message]) -> None:
-        queue = list(credit)[-1] if credit else ""
-        if self._ahead is not None or self._steady not in (None, queue):
+        queue = self._steady or next(iter(credit), "")
+        if self._ahead is not None:
             return
         credited, taken = credit.get(queue, 0), sum([message.queue == queue for message in found])
         if share_of(credited) <= taken < credited:

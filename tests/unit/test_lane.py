@@ -1,5 +1,7 @@
 """Which messages wait for their model, told apart by what is under way and what they are."""
 
+from dataclasses import replace
+
 import pytest
 
 from broker.base import JSON, NDJSON, Message
@@ -90,6 +92,13 @@ def packed(*models: str, queue: str = NAMES.requests) -> Message:
     return Message(b"\n".join(lines), NDJSON, "p", queue=queue)
 
 
+def sent_on(delivery: Delivery) -> Message:
+    """The message that a delivery leaves in the misses queue, as it comes out of it."""
+    (out,) = delivery.settlement(NAMES, Limits(), 1000.0).outgoing
+    assert (out.queue, out.message.body) == (NAMES.misses, delivery.message.body)
+    return replace(out.message, queue=out.queue)
+
+
 def postponed(deliveries: list[Delivery]) -> list[bool]:
     return [delivery.is_postponed for delivery in deliveries]
 
@@ -160,10 +169,7 @@ def test_a_model_that_is_left_alone_has_its_requests_wait_since_then() -> None:
     desk.shut("m")
     (delivery,), begun = desk.receive(single(1))
     assert (delivery.is_postponed, begun) == (True, [])
-    (out,) = delivery.settlement(NAMES, Limits(), 1000.0).outgoing
-    assert (out.queue, out.message.body) == (NAMES.misses, delivery.message.body)
-    again = out.message
-    again.queue = NAMES.misses
+    again = sent_on(delivery)
     desk.now = 4.0
     (delivery,), _ = desk.receive(again)
     assert (delivery.is_postponed, delivery.waits_since) == (True, 1000.0)
@@ -179,9 +185,7 @@ def test_only_this_outage_counts_against_who_waits() -> None:
     desk = Desk()
     desk.shut("m")
     (delivery,), _ = desk.receive(single(1))
-    (out,) = delivery.settlement(NAMES, Limits(), 1000.0).outgoing
-    again = out.message
-    again.queue = NAMES.misses
+    again = sent_on(delivery)
     desk.gates["m"].ended(None)
     desk.now = 600.0
     desk.shut("m")
@@ -201,13 +205,12 @@ def test_attempts_are_counted_across_waits() -> None:
     (delivery,), (job,) = desk.receive(single(1))
     failure = Failure(ErrorKind.MODEL_UNAVAILABLE, "away", 2)
     desk.handler.finish([Answered(job, None, failure, 0.0, 1.0, is_deferred=True)])
-    (out,) = delivery.settlement(NAMES, Limits(), 1000.0).outgoing
-    out.message.queue = NAMES.misses
-    (again,), (job,) = desk.receive(out.message)
+    message = sent_on(delivery)
+    (again,), (job,) = desk.receive(message)
     assert (again.attempts, again.waits_since, job.attempts) == ({0: 2}, 1000.0, 2)
     for wrong in ("", "0", "0:x", "0:2,", 2, None, "0:9999"):
-        out.message.headers["attempts"] = wrong
-        (again,), _ = desk.receive(out.message)
+        message.headers["attempts"] = wrong
+        (again,), _ = desk.receive(message)
         assert again.attempts == {}, wrong
 
 
@@ -216,8 +219,7 @@ def test_a_wait_for_room_is_not_held_against_anybody() -> None:
     desk = Desk()
     desk.calls.counts = {"m": 4}
     (delivery,), _ = desk.receive(single(1))
-    (out,) = delivery.settlement(NAMES, Limits(), 1000.0).outgoing
-    assert "waits_since" not in out.message.headers
+    assert "waits_since" not in sent_on(delivery).headers
 
 
 def test_renewals_take_what_room_is_left() -> None:
