@@ -56,7 +56,7 @@ bench: $(VENV)/.stamp .bench/venv/.stamp .deep/venv/.stamp ## all benchmarks, pe
 	.bench/venv/bin/python -m pip install --quiet --require-hashes -r bench/requirements.lock
 	@touch $@
 
-PIN := uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url --upgrade --quiet
+PIN := uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --upgrade --quiet
 lock: ## pin what is installed (needs uv)
 	$(PIN) --all-extras pyproject.toml -o requirements.lock
 	$(PIN) bench/requirements.in -o bench/requirements.lock

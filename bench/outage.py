@@ -8,13 +8,12 @@ model was tried, how long a message was held at most, and whether every request 
 import argparse
 import json
 import re
-import sys
 import threading
 import time
 import urllib.request
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -118,35 +117,47 @@ class Holds:
         self.longest = max([self.longest, *(now - since for since in self._since.values())])
 
 
-def outage(stage: Stage, options: argparse.Namespace) -> dict[str, Any]:
-    """The run."""
+class Moments(NamedTuple):
+    """When what happened, by perf_counter, and how often the model was tried while it was down."""
+
+    begun: float
+    down: float
+    up: float
+    ended: float
+    probes: int
+
+
+def outage(stage: Stage, before: float, seconds: float, rate: float, misses: float) -> dict[str, Any]:
+    """The run: so long before the outage, the outage, and until all is answered."""
     model, url = start_model(stage)
-    port = int(url.rpartition(":")[2].partition("/")[0])
-    settings = {"MODELS__M__TARGET": url, "MODELS__M__BUDGET_SECONDS": "600"}
-    settings["MODELS__M__BREAKER_SECONDS"] = str(_BREAKER_SECONDS)
-    entrant = OwnEntrant(stage, "outage", "redis", HTTP_PORT="0", LOG_LEVEL="info", **settings)
+    settings = {"MODELS__M__TARGET": url, "MODELS__M__BREAKER_SECONDS": str(_BREAKER_SECONDS)}
+    entrant = OwnEntrant(stage, "outage", "redis", LOG_LEVEL="info", **settings)
     broker_url, names = stage.queue_url("redis"), entrant.names
     with entrant.start() as worker:
         _warm(stage, entrant, worker)
         holds = Holds(broker_url, names)
-        with Traffic(broker_url, names, options.rate, options.misses) as traffic:
+        with Traffic(broker_url, names, rate, misses) as traffic:
             begun = time.perf_counter()
-            _for(options.before, holds)
+            _for(before, holds)
             down = time.perf_counter()
             model.kill()
             _for(_SETTLED_SECONDS, holds)
             tries = _failed_attempts(worker)
-            _for(options.seconds - _SETTLED_SECONDS, holds)
-            up = time.perf_counter()
-            tries = _failed_attempts(worker) - tries
-            model, _ = start_model(stage, port)
-            _for(2.0, holds)
-            traffic.stop_sending()
-            worker.wait_until(lambda: len(traffic.came) == len(traffic.sent), 600, "last reply", every=0.05)
-            ended = time.perf_counter()
-    model.kill()
+            _for(seconds - _SETTLED_SECONDS, holds)
+            up, tries = time.perf_counter(), _failed_attempts(worker) - tries
+            with start_model(stage, int(url.rpartition(":")[2].partition("/")[0]))[0]:
+                _for(_SETTLED_SECONDS, holds)
+                traffic.stop_sending()
+                worker.wait_until(lambda: len(traffic.came) == len(traffic.sent), 600, "last reply", 0.05)
+            moments = Moments(begun, down, up, time.perf_counter(), tries)
     entrant.close()
-    before, during = traffic.latencies(begun + 2, down), traffic.latencies(down, up)
+    return _figures(traffic, holds, moments)
+
+
+def _figures(traffic: Traffic, holds: Holds, moments: Moments) -> dict[str, Any]:
+    # The first moments are of connections that are new.
+    before = traffic.latencies(moments.begun + 1, moments.down)
+    during = traffic.latencies(moments.down, moments.up)
     return {
         "sent": len(traffic.sent),
         "answered": len(traffic.came),
@@ -155,10 +166,10 @@ def outage(stage: Stage, options: argparse.Namespace) -> dict[str, Any]:
         "hits_p99_ms_during": round(1000 * percentile(during, 0.99), 2),
         "p99_ratio": round(percentile(during, 0.99) / percentile(before, 0.99), 2),
         "hits_p50_ms": [round(1000 * percentile(some, 0.5), 2) for some in (before, during)],
-        "probes": tries,
-        "intervals": options.seconds / _BREAKER_SECONDS,
+        "probes": moments.probes,
+        "intervals": (moments.up - moments.down) / _BREAKER_SECONDS,
         "longest_hold_seconds": round(holds.longest, 1),
-        "seconds_to_complete": round(ended - up, 1),
+        "seconds_to_complete": round(moments.ended - moments.up, 1),
     }
 
 
@@ -196,7 +207,7 @@ def main() -> None:
     parser.add_argument("--misses", type=float, default=0.1, help="share that nobody has seen")
     options = parser.parse_args()
     with Stage(Path(".bench") / "outage", quick(), Results()) as stage:
-        print(json.dumps(outage(stage, options), indent=2), file=sys.stdout)
+        print(json.dumps(outage(stage, **vars(options)), indent=2))
 
 
 if __name__ == "__main__":

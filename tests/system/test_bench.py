@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from bench.outage import outage
 from bench.plan import smallest
 from bench.results import Results
 from bench.stage import Stage
@@ -34,3 +35,14 @@ def test_the_smallest_run_measures_and_writes_its_page(place: Path) -> None:
     assert "recollect, Redis" in (place / "page.md").read_text()
     assert (place / "page-hits.svg").exists()
     assert Results.load(place / "run" / "results.json").figures == results.figures
+
+
+def test_the_smallest_outage_loses_nothing_and_says_what_it_saw(place: Path) -> None:
+    """All that was sent is answered, hits and misses both, and no figure is missing."""
+    with Stage(place / "run", smallest(), Results(), say=lambda _: None) as stage:
+        said = outage(stage, before=3.0, seconds=4.0, rate=500.0, misses=0.4)
+    assert said["sent"] == said["answered"] > 0
+    assert said["outcomes"].keys() == {"hit", "miss"}
+    assert said["hits_p99_ms_before"] > 0
+    assert said["hits_p99_ms_during"] > 0
+    assert said["probes"] <= said["intervals"] + 1

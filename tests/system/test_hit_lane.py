@@ -1,5 +1,6 @@
 """Hits do not stand behind misses, and a model that is down is left alone: real workers, both brokers."""
 
+import re
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -84,6 +85,8 @@ def test_hits_pass_while_misses_wait(rig: Rig, pack: int) -> None:
     assert set(hits(rig, known)) == {"hit"}
     assert rig.model.calls - before <= 4, "no more calls than threads"
     assert 'recollect_postponed_requests_total{reason="room"} 0.0' not in worker.get("/metrics")[1]
+    seen = re.compile(rf'recollect_queue_messages{{queue="{rig.names.misses}"}} [1-9]')
+    until(lambda: seen.search(worker.get("/metrics")[1]), what="the length of the queue as a metric")
     opened.set()
     replies = asked.all()
     assert [reply.index for reply in replies] == list(range(600))
@@ -257,8 +260,15 @@ def test_pause_and_resume(rig: Rig, place: Path, how: str) -> None:
     until(
         lambda: waiting(rig)[rig.names.requests] + rig.model.calls == 201, what="the requests in their queue"
     )
-    assert rig.model.calls < 100
+    done = rig.model.calls
+    assert done < 100
     assert "recollect_paused 1.0" in worker.get("/metrics")[1]
+    newcomer = rig.work()
+    assert newcomer.events("paused"), "it begins paused"
+    if how == "queue":
+        assert "paused: workers take nothing" in _said(rig, place, "check")
+        assert orjson.loads(_said(rig, place, "queue", "stats", "--json"))["paused"] is True
+    assert rig.model.calls == done
     _pause(rig, place, how, "resume")
     assert {reply.outcome for reply in asked.all()} == {"miss"}
     assert worker.events("resumed")
@@ -266,11 +276,8 @@ def test_pause_and_resume(rig: Rig, place: Path, how: str) -> None:
 
 def _pause(rig: Rig, place: Path, how: str, action: str) -> None:
     if how == "queue":
-        command = WorkerProcess(
-            place / action, ready=False, module=("worker", "queue", action), **rig.settings
-        )
-        assert command.child.wait(30) == 0, command.said
-        assert orjson.loads(command.said) == {"prefix": rig.names.prefix, "paused": action == "pause"}
+        said = orjson.loads(_said(rig, place, "queue", action))
+        assert said == {"prefix": rig.names.prefix, "paused": action == "pause"}
         return
     broker = rig.broker()
     act: Callable[[], Any] = (
@@ -280,3 +287,12 @@ def _pause(rig: Rig, place: Path, how: str, action: str) -> None:
     )
     act()
     broker.close()
+
+
+def _said(rig: Rig, place: Path, *command: str) -> str:
+    """What a command of the worker prints."""
+    process = WorkerProcess(
+        place / "-".join(command), ready=False, module=("worker", *command), **rig.settings
+    )
+    assert process.child.wait(30) == 0, process.said
+    return process.said
