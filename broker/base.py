@@ -149,6 +149,12 @@ class Broker(Protocol):
     def depth(self) -> dict[str, int]:
         """How many messages wait in each of the prefix's own queues. Raises BrokerLost."""
 
+    def oldest(self) -> dict[str, float]:
+        """When the oldest of the messages that are next in line was enqueued (Unix seconds, by its producer's
+        clock), for each queue that workers take from. Left out where nothing waits or it does not say; a
+        broker that cannot show a message without delivering it leaves out all. Raises BrokerLost.
+        """
+
     def purge(self, queue: str) -> int:
         """Drop what waits in `queue`; returns how many. Raises BrokerLost."""
 

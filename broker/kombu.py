@@ -148,6 +148,10 @@ class KombuBroker:
         with self._lost():
             return {queue: self._flavour.size(self._receiving, queue) for queue in self._names.queues}
 
+    def oldest(self) -> dict[str, float]:
+        """See Broker. A look would be a delivery."""
+        return {}
+
     def purge(self, queue: str) -> int:
         """See Broker."""
         with self._lost():

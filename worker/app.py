@@ -33,6 +33,7 @@ from worker.lookout import Lookout
 from worker.loop import Loop
 from worker.metrics import Metrics
 from worker.models import build_callee, build_catalog
+from worker.queues import Queues
 from worker.settings import Settings
 from worker.watch import Watch
 from worker.work import Work
@@ -50,7 +51,8 @@ def run(settings: Settings, log: Log, *, retry: bool = True) -> int:
     quiet_libraries()
     metrics = Metrics(settings.models, version())
     readiness, heartbeat = Readiness(), Heartbeat(time.monotonic)
-    watch = Watch(metrics, log, heartbeat, readiness)
+    queues = Queues(Names(settings.prefix), time.time)
+    watch = Watch(metrics, log, heartbeat, readiness, queues)
     with ExitStack() as stack:
         health = HealthServer(
             health_app(metrics.registry, heartbeat.wrong, readiness.wrong),
@@ -68,9 +70,9 @@ def run(settings: Settings, log: Log, *, retry: bool = True) -> int:
         readiness.reason = "no broker yet"
         cache = _open_cache(settings, watch, log, stack)
         check_at_start(settings, log)
-        lookout = _build_lookout(settings, watch)
+        lookout = build_lookout(settings, queues, watch)
         stack.callback(lookout.close)
-        loop = _build_loop(settings, callees, cache, watch, lambda: lookout.is_paused, retry=retry)
+        loop = _build_loop(settings, callees, cache, watch, lambda: queues.is_paused, retry=retry)
         _listen_to_signals(loop)
         _calm_the_collector()
         lookout.start()
@@ -144,9 +146,10 @@ def _say_audit(settings: Settings, client: "redis.Redis", log: Log) -> None:
         log.info("cache audit", cache=shown, wrong=None)
 
 
-def _build_lookout(settings: Settings, watch: Watch) -> Lookout:
+def build_lookout(settings: Settings, queues: Queues, watch: Watch | None = None) -> Lookout:
+    """What looks at the queues of these settings."""
     names, options = Names(settings.prefix), replace(broker_options(settings), holds=False)
-    return Lookout(lambda: open_broker(settings.broker_url, names, options), names, watch)
+    return Lookout(lambda: open_broker(settings.broker_url, names, options), queues, watch)
 
 
 def _build_loop(
@@ -202,6 +205,8 @@ def _build_work(
         token=token,
     )
     calls = Calls(callees, clock, wake, watch)
+    for name, callee in callees.items():
+        watch.serves(name, callee.concurrency, partial(calls.in_progress, name))
     flight_lease = min(settings.flight_lease_seconds, settings.lease_seconds)  # or a redelivery would wait
     flights = Flights(cache, names, token, clock, lease_seconds=flight_lease)
     bounds = {"in_flight": settings.in_flight, "most_bytes": most_bytes}

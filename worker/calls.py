@@ -116,6 +116,10 @@ class Calls:
         """How many calls of a model have begun and not ended; a wait between two attempts counts."""
         return self._under_way[model]
 
+    def in_progress(self, model: str) -> int:
+        """How many calls the threads of a model are making. For any thread."""
+        return self._pools[model].running
+
     @property
     def is_idle(self) -> bool:
         """Whether none is under way."""

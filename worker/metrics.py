@@ -3,16 +3,17 @@
 No id, key or free text is ever a label. Counts are taken per batch, not per request.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from prometheus_client import (
     CollectorRegistry,
     Counter,
     Gauge,
+    ProcessCollector,
     disable_created_metrics,
 )
 
-from wire.errors import Outcome
+from wire.errors import ErrorKind, Outcome
 from worker.delivery import NO_MODEL
 from worker.histogram import BatchHistogram
 
@@ -35,6 +36,7 @@ class Metrics:
     ) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = registry or CollectorRegistry()
+        ProcessCollector(registry=self.registry)
         self._define_requests()
         self._define_cache()
         self._define_model()
@@ -43,10 +45,25 @@ class Metrics:
         build.labels(version).set(1)
         self._start_at_zero(list(models))
 
+    def ages(self, queue: str, oldest_seconds: Callable[[], float]) -> None:
+        """How old the oldest message of a queue is; asked at each scrape."""
+        self._oldest.labels(queue).set_function(oldest_seconds)
+
+    def serves(self, model: str, concurrency: int, calls_in_progress: Callable[[], float]) -> None:
+        """How much of a model this worker can use; how much it does is asked at each scrape."""
+        self._concurrency.labels(model).set(concurrency)
+        self._calls_in_progress.labels(model).set_function(calls_in_progress)
+
     def _define_requests(self) -> None:
         registry = self.registry
         self.requests = Counter(
             "recollect_requests", "Requests settled.", ["model", "outcome"], registry=registry
+        )
+        self.failed = Counter(
+            "recollect_failed_requests",
+            "Requests answered with an error, by its kind.",
+            ["model", "kind"],
+            registry=registry,
         )
         self.request_seconds = BatchHistogram(
             "recollect_request_duration_seconds",
@@ -85,6 +102,9 @@ class Metrics:
             ["operation"],
             registry=registry,
         )
+        self.cache_down = Gauge(
+            "recollect_cache_down", "1 while the cache is left alone but for a probe.", registry=registry
+        )
         self.value_bytes = BatchHistogram(
             "recollect_cache_value_bytes", "Results remembered, by size.", buckets=_BYTES, registry=registry
         )
@@ -120,6 +140,15 @@ class Metrics:
             ["model"],
             registry=registry,
         )
+        self._calls_in_progress = Gauge(
+            "recollect_model_calls_in_progress", "Model calls under way.", ["model"], registry=registry
+        )
+        self._concurrency = Gauge(
+            "recollect_model_concurrency",
+            "How many calls of a model this worker makes at once.",
+            ["model"],
+            registry=registry,
+        )
         self.postponed = Counter(
             "recollect_postponed_requests",
             "Requests sent on to the misses queue, since their model was full (room) or left alone (down).",
@@ -135,6 +164,15 @@ class Metrics:
             "Messages waiting in a queue: every worker sees the same, so take the max.",
             ["queue"],
             registry=registry,
+        )
+        self._oldest = Gauge(
+            "recollect_queue_oldest_seconds",
+            "The age of the oldest message that waits in a queue, 0 where none does: take the max.",
+            ["queue"],
+            registry=registry,
+        )
+        self.broker_down = Gauge(
+            "recollect_broker_down", "1 while this worker is without its broker.", registry=registry
         )
         self.is_paused = Gauge(
             "recollect_paused", "1 while nothing is taken from the queues.", registry=registry
@@ -152,6 +190,8 @@ class Metrics:
     def _start_at_zero(self, models: list[str]) -> None:
         """A series that appears with its first error has no rate at that moment."""
         for model in [*models, NO_MODEL]:
+            for kind in ErrorKind:
+                self.failed.labels(model, kind.value)
             for outcome in Outcome:
                 self.requests.labels(model, outcome.value)
                 self.request_seconds.touch(model, outcome.value)

@@ -86,6 +86,11 @@ class Pool:
         """How many threads are written off and have not come back."""
         return self._lost
 
+    @property
+    def running(self) -> int:
+        """How many calls are being made, those that were written off apart."""
+        return len(self._running)
+
     def submit(self, attempt: Attempt) -> None:
         """Call as soon as a thread is free."""
         if self._threads < self.size:

@@ -3,7 +3,8 @@
 import logging
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import chain, groupby
 
 from broker.base import BrokerError, Settlement
@@ -12,6 +13,7 @@ from worker.delivery import Delivery
 from worker.health import Heartbeat, Readiness
 from worker.logs import Log
 from worker.metrics import Metrics
+from worker.queues import Queues
 
 _NUMBER = (int, float)  # `int | float` would be made anew for each message
 
@@ -25,12 +27,16 @@ class Watch:
         log: Log,
         heartbeat: Heartbeat,
         readiness: Readiness,
+        queues: Queues,
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self._metrics, self._log = metrics, log
         self._heartbeat, self._readiness = heartbeat, readiness
         self._clock, self._wall_clock = clock, wall_clock
+        self._queues = queues
+        for name in queues.worked:
+            metrics.ages(name, partial(queues.oldest_seconds, name))
         self._was_connected = False
         self._told_lost = False
 
@@ -40,14 +46,18 @@ class Watch:
 
     def received(self, deliveries: list[Delivery]) -> None:
         """See LoopObserver."""
-        now, waits = self._wall_clock(), []
+        now, waits, newest = self._wall_clock(), [], dict[str, float]()
         for delivery in deliveries:
             message = delivery.message
             if message.deliveries > 1:
                 self._metrics.redeliveries.inc()
             enqueued = message.headers.get("enqueued_at")
-            if not delivery.is_second and isinstance(enqueued, _NUMBER) and 0 < enqueued < 1e11:
-                waits.append(max(0.0, now - enqueued))
+            if isinstance(enqueued, _NUMBER) and 0 < enqueued < 1e11:
+                newest[message.queue] = enqueued
+                if not delivery.is_second:
+                    waits.append(max(0.0, now - enqueued))
+        for queue, enqueued in newest.items():
+            self._queues.taken(queue, enqueued)
         self._metrics.queue_wait.observe_all(waits)
         self._metrics.in_progress.inc(sum(len(delivery.requests) for delivery in deliveries))
 
@@ -99,7 +109,7 @@ class Watch:
     def _log_settled(self, settled: Sequence[tuple[Delivery, Settlement]], now: float) -> None:
         for delivery, _ in settled:
             if delivery.failures or delivery.message.problem is not None:
-                self._log_failures(delivery)
+                self._tell_failures(delivery)
         if self._log.is_enabled_for(logging.DEBUG):
             for delivery, _ in settled:
                 self._log.debug(
@@ -110,12 +120,13 @@ class Watch:
                     outcomes=Counter(outcome.value for _, outcome in delivery.outcomes),
                 )
 
-    def _log_failures(self, delivery: Delivery) -> None:
+    def _tell_failures(self, delivery: Delivery) -> None:
         message = delivery.message
         if message.problem is not None:
             self._log.warning(UNDECODABLE, queue=message.queue, problem=message.problem)
         # What the model said may quote the payload: kinds and counts go to the log, the words do not.
         for (model, kind), count in Counter((m, failure.kind) for m, failure in delivery.failures).items():
+            self._metrics.failed.labels(model, kind.value).inc(count)
             self._log.warning(
                 "failed", model=model, kind=kind.value, requests=count, correlation_id=message.correlation_id
             )
@@ -135,11 +146,13 @@ class Watch:
             self._metrics.reconnects.labels("broker").inc()
         self._log.info("broker connected" if not self._was_connected else "broker connected again")
         self._was_connected, self._told_lost = True, False
+        self._metrics.broker_down.set(0)
         self._readiness.reason = None
 
     def lost(self, error: BrokerError, retry_seconds: float) -> None:  # noqa: ARG002
         """See LoopObserver."""
         self._readiness.reason = str(error)
+        self._metrics.broker_down.set(1)
         # Once per outage: a line for each try is what fills disks overnight.
         if not self._told_lost:
             self._log.warning("broker lost", error=str(error), hint="retrying; --no-retry gives up at once")
@@ -176,16 +189,17 @@ class Watch:
 
     def cache_changed(self, is_down: bool) -> None:
         """Told by the cache's breaker, once per change."""
+        self._metrics.cache_down.set(is_down)
         if is_down:
             self._log.warning("cache down", hint="requests go to the model until it answers again")
         else:
             self._metrics.reconnects.labels("cache").inc()
             self._log.info("cache up")
 
-    def queues_seen(self, depth: Mapping[str, int]) -> None:
+    def queues_seen(self, queues: Queues) -> None:
         """See LookoutObserver."""
-        for queue, waiting in depth.items():
-            self._metrics.queue_depth.labels(queue).set(waiting)
+        for queue, waiting in queues.waiting.items():
+            self._metrics.queue_depth.labels(queue).set(waiting.messages)
 
     def paused(self, is_paused: bool) -> None:
         """See LookoutObserver."""
@@ -194,6 +208,10 @@ class Watch:
             self._log.warning("paused", hint="nothing is taken from the queues until `queue resume`")
         else:
             self._log.info("resumed")
+
+    def serves(self, model: str, concurrency: int, calls_in_progress: Callable[[], int]) -> None:
+        """A model is served, with so many calls at once at most."""
+        self._metrics.serves(model, concurrency, calls_in_progress)
 
     def model_down(self, model: str, is_down: bool) -> None:
         """Told by a model's breaker, once per change."""

@@ -156,6 +156,10 @@ class AmqpBroker:
         with self._using() as session, session.channel() as channel:
             return {queue: self._size(channel, queue) for queue in self._names.queues}
 
+    def oldest(self) -> dict[str, float]:
+        """See Broker. A look would be a delivery."""
+        return {}
+
     def purge(self, queue: str) -> int:
         """See Broker. What this broker itself has fetched ahead is dropped, too."""
         with self._using() as session:

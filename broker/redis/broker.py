@@ -22,19 +22,19 @@ from broker.redis.address import Address
 from broker.redis.arrivals import Arrivals
 from broker.redis.batches import batches, size_of
 from broker.redis.caller import Caller
-from broker.redis.claims import PRIORITIES, Claims, lists_of
+from broker.redis.claims import Claims
 from broker.redis.durability import Durability
 from broker.redis.holdings import Holdings
 from broker.redis.inbox import Inbox
 from broker.redis.lease import Lease
 from broker.redis.link import Link
 from broker.redis.outbox import NOT_MADE, Outbox
+from broker.redis.queues import Queues
 from broker.redis.waiter import Waiter
 from wire.names import Names
 
 _TIMEOUT_SECONDS = 5.0
-_REAPED_AT_ONCE = 1000
-_COUNTED_SECONDS = 7 * 86_400
+_REAPED_AT_ONCE, _COUNTED_SECONDS = 1000, 7 * 86_400
 
 
 class RedisBroker:
@@ -67,6 +67,7 @@ class RedisBroker:
         self._caller = Caller(names, self._lease, self._shown)
         self._claims = Claims(names, self._holdings, self._caller, stand=options.reaps)
         self._inbox = Inbox(names, self._caller)
+        self._queues = Queues(names, self._caller)
         self._outbox = Outbox(names, self._holdings, self._caller, self._durability, clock)
         self._arrivals = Arrivals(
             self._address,
@@ -176,20 +177,19 @@ class RedisBroker:
 
     def declare(self, queue: str) -> None:
         """See Broker."""
-        with self._caller.asking() as link:
-            link.ask("SADD", self._names.declared, queue)
+        self._queues.declare(queue)
 
     def depth(self) -> dict[str, int]:
         """See Broker."""
-        with self._caller.asking() as link:
-            sizes = link.ask_all([("LLEN", name) for queue in self._names.queues for name in lists_of(queue)])
-        width = len(PRIORITIES)
-        return {queue: sum(sizes[n * width : (n + 1) * width]) for n, queue in enumerate(self._names.queues)}
+        return self._queues.depth()
+
+    def oldest(self) -> dict[str, float]:
+        """See Broker."""
+        return self._queues.oldest()
 
     def purge(self, queue: str) -> int:
         """See Broker."""
-        with self._caller.asking() as link:
-            return int(link.run("purge", lists_of(queue), []))
+        return self._queues.purge(queue)
 
     def wake(self) -> None:
         """See Broker."""

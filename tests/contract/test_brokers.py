@@ -69,6 +69,15 @@ def test_credit_is_never_exceeded(broker: Broker, names: Names) -> None:
     assert broker.receive({}, 0) == []
 
 
+def test_looking_for_the_oldest_delivers_nothing(broker: Broker, names: Names) -> None:
+    """Whether or not this broker can say: the message is there afterwards, for the first time."""
+    broker.send(names.requests, [Message(b"a", headers={"enqueued_at": 5.0}), Message(b"b")])
+    for _ in range(30):
+        assert broker.oldest() in ({}, {names.requests: 5.0})
+    got = receive(broker, names.requests, 2)
+    assert [(m.body, m.deliveries) for m in got] == [(b"a", 1), (b"b", 1)]
+
+
 def test_queues_are_taken_in_the_order_given(broker: Broker, names: Names) -> None:
     """The first queue is served first."""
     broker.send(names.requests, [Message(b"request")])

@@ -8,6 +8,7 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
+import kombu
 import pytest
 import redis
 
@@ -568,6 +569,25 @@ def test_a_private_queue_goes_with_its_owner(opened: Opener, client: redis.Redis
     assert not client.exists(*queues)
     with pytest.raises(Undeliverable):
         worker.send(queues[0], [Message(b"x")])
+
+
+def test_the_oldest_message_is_looked_at_and_stays(
+    opened: Opener, client: redis.Redis, names: Names, valkey: ValkeyServer
+) -> None:
+    """By its own time, of all priorities, in whoever's envelope; a payload cannot pretend to be a header."""
+    broker = opened()
+    assert broker.oldest() == {}
+    claims = b'{"payload": {"enqueued_at":1}, "text": "\\"enqueued_at\\":2"}'
+    for when in (300.5, 400.5):
+        broker.send(names.requests, [Message(claims, headers={"enqueued_at": when})])
+    broker.send(names.misses, [Message(b"says nothing of its time")])
+    assert broker.oldest() == {names.requests: 300.5}
+    with kombu.Connection(valkey.url) as connection, connection.SimpleQueue(names.requests) as queue:
+        queue.put({"payload": 1}, headers={"enqueued_at": 200.25}, priority=6)
+    client.lpush(names.misses, b"no envelope at all")
+    assert broker.oldest() == {names.requests: 200.25}
+    assert len(take(broker, names.requests, 3)) == 3
+    assert broker.oldest() == {}
 
 
 def test_waiting_is_no_polling(opened: Opener, client: redis.Redis, names: Names) -> None:

@@ -45,7 +45,10 @@ def test_the_contract_names_every_kind_outcome_and_queue() -> None:
         "README.md",
         "examples/README.md",
         "examples/deep/README.md",
-        *(f"docs/{n}" for n in ("contract.md", "why.md", "settings.md", "operations.md", "benchmarks.md")),
+        *(
+            f"docs/{n}"
+            for n in ("contract.md", "why.md", "metrics.md", "settings.md", "operations.md", "benchmarks.md")
+        ),
     ],
 )
 def test_links_between_documents_lead_somewhere(page: str) -> None:
@@ -70,13 +73,38 @@ def test_a_lock_names_no_place_to_download_from(place: str) -> None:
     assert "--hash=sha256:" in text
 
 
+def test_every_metric_is_documented_with_its_type_and_labels() -> None:
+    """docs/metrics.md lists exactly what a worker shows."""
+    text = (ROOT / "docs/metrics.md").read_text()
+    rows = re.findall(r"^\| `(recollect_\w+)` \| (\w+) \| ([\w, ]*?) ?\|", text, re.MULTILINE)
+    documented = {
+        name: (kind, {label for label in labels.split(", ") if label}) for name, kind, labels in rows
+    }
+    assert len(documented) == len(rows)
+    metrics = Metrics(["m"], "1")
+    metrics.ages("recollect.requests", lambda: 0)
+    metrics.queue_depth.labels("recollect.requests").set(0)
+    metrics.serves("m", 1, lambda: 0)
+    shown = {
+        f"{family.name}_total" if family.type == "counter" else family.name: (
+            family.type,
+            {label for sample in family.samples for label in sample.labels} - {"le"},
+        )
+        for family in metrics.registry.collect()
+        if family.name.startswith("recollect_")
+    }
+    assert documented == shown
+
+
 def test_metrics_are_those_of_the_design() -> None:
     """Renaming one breaks dashboards: it is done on purpose or not at all."""
     names = {family.name for family in Metrics(["m"], "1").registry.collect()}
+    names = {name for name in names if not name.startswith("process_")}
     assert names == {
         f"recollect_{name}"
         for name in (
             "requests",
+            "failed_requests",
             "request_duration_seconds",
             "queue_wait_seconds",
             "requests_in_progress",
@@ -88,6 +116,11 @@ def test_metrics_are_those_of_the_design() -> None:
             "model_call_duration_seconds",
             "model_retries",
             "model_down",
+            "model_calls_in_progress",
+            "model_concurrency",
+            "cache_down",
+            "broker_down",
+            "queue_oldest_seconds",
             "postponed_requests",
             "queue_messages",
             "paused",

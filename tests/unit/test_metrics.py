@@ -8,13 +8,14 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from wire.errors import Outcome
+from wire.errors import ErrorKind, Outcome
 from worker.metrics import Metrics
 
 MODELS = ["sentiment", 'topic, "quoted"\\']
 LABELS = {
     "recollect_requests": {"model", "outcome"},
     "recollect_request_duration_seconds": {"model", "outcome"},
+    "recollect_failed_requests": {"model", "kind"},
     "recollect_queue_wait_seconds": set(),
     "recollect_requests_in_progress": set(),
     "recollect_cache_operation_duration_seconds": {"operation"},
@@ -25,6 +26,11 @@ LABELS = {
     "recollect_model_call_duration_seconds": {"model"},
     "recollect_model_retries": {"model", "reason"},
     "recollect_model_down": {"model"},
+    "recollect_model_calls_in_progress": {"model"},
+    "recollect_model_concurrency": {"model"},
+    "recollect_cache_down": set(),
+    "recollect_broker_down": set(),
+    "recollect_queue_oldest_seconds": {"queue"},
     "recollect_postponed_requests": {"reason"},
     "recollect_queue_messages": set(),  # no series before the first look
     "recollect_paused": set(),
@@ -45,6 +51,7 @@ def samples(metrics: Metrics) -> dict[Sample, float]:
         (sample.name, frozenset(sample.labels.items())): sample.value
         for family in text_string_to_metric_families(text)
         for sample in family.samples
+        if not sample.name.startswith("process_")
     }
 
 
@@ -54,10 +61,14 @@ def series(name: str, **labels: str) -> Sample:
 
 def test_names_and_labels_are_those_of_the_design() -> None:
     """No more, no less: dashboards and alerts are written against them."""
-    text = generate_latest(Metrics(MODELS, "1.2.3").registry).decode()
+    metrics = Metrics(MODELS, "1.2.3")
+    metrics.ages("recollect.requests", lambda: 1.5)
+    metrics.serves(MODELS[0], 8, lambda: 3)
+    text = generate_latest(metrics.registry).decode()
     found = {
         family.name: {name for sample in family.samples for name in sample.labels} - {"le"}
         for family in text_string_to_metric_families(text)
+        if not family.name.startswith("process_")
     }
     assert found == LABELS
 
@@ -89,6 +100,33 @@ def test_everything_known_starts_at_zero() -> None:
     assert found[series("recollect_redeliveries_total")] == 0
     assert found[series("recollect_build_info", version="1")] == 1
     assert sum(found.values()) == 1, "nothing but the build is there at the start"
+
+
+def test_every_kind_of_error_starts_at_zero() -> None:
+    """For each model, and where none was chosen."""
+    found = samples(Metrics(MODELS, "1"))
+    for model in [*MODELS, "none"]:
+        for kind in ErrorKind:
+            assert found[series("recollect_failed_requests_total", model=model, kind=kind.value)] == 0
+
+
+def test_what_is_asked_at_a_scrape_is_as_of_the_scrape() -> None:
+    """The age of what waits grows while nobody looks at the queue; calls come and go between two looks."""
+    metrics, now = Metrics(["m"], "1"), {"age": 1.0, "calls": 2}
+    metrics.ages("recollect.requests", lambda: now["age"])
+    metrics.serves("m", 8, lambda: now["calls"])
+    now |= {"age": 7.5, "calls": 0}
+    found = samples(metrics)
+    assert found[series("recollect_queue_oldest_seconds", queue="recollect.requests")] == 7.5
+    assert found[series("recollect_model_calls_in_progress", model="m")] == 0
+    assert found[series("recollect_model_concurrency", model="m")] == 8
+
+
+def test_the_process_is_measured_too() -> None:
+    """Memory and CPU under the standard names, as every dashboard knows them."""
+    text = generate_latest(Metrics(["m"], "1").registry).decode()
+    assert "process_resident_memory_bytes" in text
+    assert "process_cpu_seconds_total" in text
 
 
 def test_two_workers_in_one_process_count_apart() -> None:
