@@ -3,17 +3,22 @@
 RabbitMQ sends ahead as many messages as a consumer's prefetch count allows, and that count cannot be changed
 later, only by consuming anew. So the window of a queue is what its user holds plus what he has credit for: it
 stays the same while messages go from credit to held and back, and is changed only when it is off by more than
-a factor of two, and widened only once it has been full. Whatever is returned counts as a delivery, also what
-RabbitMQ itself takes back when it was on its way to the old consumer, so changes must stay rare.
+a factor of two, widened only once it has been full, and narrowed only when it has been too wide for a while:
+a credit that swings, as that for a model which is down and probed, would return the same messages each time.
+Whatever is returned counts as a delivery, also what RabbitMQ itself takes back when it was on its way to the
+old consumer, so changes must stay rare: a message that was delivered often is taken for a suspect.
 """
 
+import time
 from collections import deque
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from itertools import count
 
 from broker.amqp.connection import Channel
 from broker.base import Message
+
+_TOO_WIDE_SECONDS = 5.0
 
 
 @dataclass(slots=True)
@@ -29,6 +34,7 @@ class _Lane:
     parting: int = 0
     ready: deque[tuple[int, Message]] = field(default_factory=deque)
     was_full: bool = False  # the present window
+    too_wide_since: float | None = None
 
     @property
     def held(self) -> int:
@@ -41,10 +47,11 @@ class _Lane:
 
 
 class Intake:
-    """Consumes on a channel of its own. Every method may raise what ends the channel or the connection."""
+    """Consumes on a channel of its own. Every method may raise what ends the channel or the connection.
+    `clock` is monotonic."""
 
-    def __init__(self, channel: Channel) -> None:
-        self._channel = channel
+    def __init__(self, channel: Channel, clock: Callable[[], float] = time.monotonic) -> None:
+        self._channel, self._clock = channel, clock
         self._lanes: dict[str, _Lane] = {}
         self._consumed: dict[str, _Lane] = {}  # by consumer
         self._unacked: dict[int, tuple[_Lane, str]] = {}  # in the order of delivery: ascending tags
@@ -154,17 +161,24 @@ class Intake:
         if credit <= 0:
             return False  # it keeps its consumer: returning what was fetched would count as a delivery
         # Widening gives nothing back; it looks at what is free, for a window full of held ones would starve.
-        is_too_wide = lane.reach > 2 * (lane.held + credit)
         is_too_narrow = lane.was_full and 2 * (lane.reach - lane.held) < credit
-        if is_too_wide or is_too_narrow:
+        if is_too_narrow or self._stays_too_wide(lane, credit):
             self._cancel(lane, keep=credit)
         return lane.consumer is None and self._consume(lane, credit - len(lane.ready))
+
+    def _stays_too_wide(self, lane: _Lane, credit: int) -> bool:
+        if lane.reach <= 2 * (lane.held + credit):
+            lane.too_wide_since = None
+            return False
+        now = self._clock()
+        lane.too_wide_since = lane.too_wide_since or now
+        return now - lane.too_wide_since >= _TOO_WIDE_SECONDS
 
     def _consume(self, lane: _Lane, window: int) -> bool:
         if window <= 0:
             return False
         lane.consumer, lane.window = f"{lane.queue}-{next(self._numbers)}", window
-        lane.was_full = False
+        lane.was_full, lane.too_wide_since = False, None
         self._consumed[lane.consumer] = lane
         self._channel.basic_qos(0, window, False)
         self._channel.basic_consume(lane.queue, lane.consumer)

@@ -726,6 +726,22 @@ def test_what_is_under_commit_keeps_its_place_in_the_window(opened: Opener, name
     assert len(consumers) == 1
 
 
+def test_a_credit_that_swings_returns_nothing(opened: Opener, names: Names) -> None:
+    """As that for a model does which is down and probed. What was fetched ahead and is returned each time
+    would count as delivered, and three times of that make a suspect."""
+    broker = opened()
+    broker.send(names.misses, numbered(400))
+    seen: list[Message] = []
+    for _ in range(8):
+        for credit in (40, 4):
+            messages = receive(broker, names.misses, credit)
+            assert len(messages) == credit
+            broker.commit([Settlement(message, ()) for message in messages])
+            seen += messages
+    assert [m.body for m in seen] == [m.body for m in numbered(352)], "in their order"
+    assert {m.deliveries for m in seen} == {1}
+
+
 def test_replies_too_large_to_send_at_once_go_on_meanwhile(opened: Opener, names: Names) -> None:
     """What the outbox has no room for follows in the wait; a small commit after it is none the worse."""
     broker = opened()
