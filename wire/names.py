@@ -96,6 +96,20 @@ class Names:
         """The Redis key of all reply queues that stay."""
         return f"{self.prefix}:reply-queues"
 
+    def figures(self, unit: str, number: int) -> str:
+        """The Redis key of what all workers counted in a minute or an hour: worker to figures."""
+        return f"{self.prefix}:figures:{unit}:{number}"
+
+    @property
+    def workers(self) -> str:
+        """The Redis key of all workers: worker to what it said of itself last."""
+        return f"{self.prefix}:workers"
+
+    @property
+    def versions(self) -> str:
+        """The Redis key of when each version of a model was first served."""
+        return f"{self.prefix}:versions"
+
     def blame(self, message: str) -> str:
         """The queue of notes on a message that runs alone, where the broker has no better place for them."""
         return f"{self.prefix}.blame.{message}"

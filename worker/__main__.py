@@ -17,6 +17,7 @@ from worker.console import UsageError
 from worker.dead_arguments import add_dead
 from worker.dead_commands import dead
 from worker.logs import build_log
+from worker.page.dashboard import dashboard
 from worker.sources import Loaded, SettingsError, load
 
 USAGE, UNREACHABLE = 2, 3
@@ -24,6 +25,7 @@ _EXAMPLES = """examples:
   python -m worker run --broker-url embedded: --cache-url embedded: \\
       --set models.sentiment.target=http://127.0.0.1:8000/predict
   python -m worker config                      what is in force, and where each value comes from
+  python -m worker dashboard --http-port 8080  the page of the whole fleet
   python -m worker check                       are broker, cache and models there?
   python -m worker key '{"b":1,"a":2}' --model sentiment --model-version 1
   python -m worker cache purge --model sentiment
@@ -73,6 +75,7 @@ def _run(arguments: argparse.Namespace, loaded: Loaded) -> int:
 _COMMANDS = {
     "run": _run,
     "check": check,
+    "dashboard": dashboard,
     "bench-model": bench_model,
     "config": commands.config,
     "cache": commands.cache,
@@ -88,6 +91,8 @@ def _load(arguments: argparse.Namespace) -> Loaded:
         for name in ("broker_url", "cache_url", "prefix", "http_host", "http_port", "log_format", "log_level")
         if getattr(arguments, name) is not None
     }
+    if getattr(arguments, "allow_actions", False):
+        flags["allow_actions"] = True
     for item in arguments.set:
         name, equals, value = item.partition("=")
         if not equals:
@@ -108,6 +113,9 @@ def _parser() -> argparse.ArgumentParser:
     sub = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     start = sub.add_parser("run", parents=[common], help="work until SIGTERM")
     start.add_argument("--no-retry", action="store_true", help="give up (3) if the broker is not there")
+    page = sub.add_parser("dashboard", parents=[common], help="the page of the whole fleet; does no work")
+    for command in (start, page):
+        command.add_argument("--allow-actions", action="store_true", help="the page may replay, purge, pause")
     sub.add_parser("check", parents=[common], help="are broker, cache and models there?")
     show = sub.add_parser("config", parents=[common], help="settings in force and their origins")
     show.add_argument("--json", action="store_true")

@@ -23,9 +23,10 @@ from worker.cache import RedisCache
 from worker.cache_link import CacheLink, redis_client
 from worker.calls import Callee, Calls
 from worker.consistency import check_at_start
+from worker.fleet.build import build_reporter
 from worker.flight import Flights
 from worker.handler import Handler
-from worker.health import HealthServer, Heartbeat, Readiness, health_app
+from worker.health import App, HealthServer, Heartbeat, Readiness, health_app
 from worker.intake import Intake
 from worker.lane import Lane
 from worker.logs import Log, quiet_libraries
@@ -33,12 +34,15 @@ from worker.lookout import Lookout
 from worker.loop import Loop
 from worker.metrics import Metrics
 from worker.models import build_callee, build_catalog
+from worker.page.app import PATHS
+from worker.page.build import build_page
 from worker.queues import Queues
 from worker.settings import Settings
 from worker.watch import Watch
 from worker.work import Work
 
 OK, FAILED, UNREACHABLE = 0, 1, 3
+CLIENT_SECONDS = 2.0  # of the fleet's figures and the page: nobody's work waits for them
 _RECONNECT_MAX_SECONDS = 10.0
 _COLLECT_AFTER_OBJECTS = 20_000
 
@@ -54,34 +58,48 @@ def run(settings: Settings, log: Log, *, retry: bool = True) -> int:
     queues = Queues(Names(settings.prefix), time.time)
     watch = Watch(metrics, log, heartbeat, readiness, queues)
     with ExitStack() as stack:
-        health = HealthServer(
-            health_app(metrics.registry, heartbeat.wrong, readiness.wrong),
-            settings.http_host,
-            settings.http_port,
-        )
-        stack.callback(health.close)
-        log.info("listening", url=f"{health.url}/metrics")
-        callees = {
-            name: build_callee(name, model, settings, partial(watch.model_down, name))
-            for name, model in settings.models.items()
-        }
-        for callee in callees.values():
-            callee.target.warm()
+        cache_url = cache_address(settings, stack)
+        connect = partial(redis_client, cache_url, CLIENT_SECONDS)
+        page = build_page(settings, connect, queues, broker_options(settings), version(), log)
+        stack.callback(page.close)
+        pages = dict.fromkeys(PATHS, page)
+        serve(settings, health_app(metrics.registry, heartbeat.wrong, readiness.wrong, pages), log, stack)
+        callees = _build_callees(settings, watch)
         readiness.reason = "no broker yet"
-        cache = _open_cache(settings, watch, log, stack)
+        cache = _open_cache(settings, cache_url, watch, log, stack)
         check_at_start(settings, log)
         lookout = build_lookout(settings, queues, watch)
         stack.callback(lookout.close)
+        reporter = build_reporter(settings, connect, metrics, readiness, queues, version())
+        stack.callback(reporter.close)
         loop = _build_loop(settings, callees, cache, watch, lambda: queues.is_paused, retry=retry)
         _listen_to_signals(loop)
         _calm_the_collector()
         lookout.start()
+        reporter.start()
         try:
             loop.run()
         except BrokerUnreachable as error:
             log.error("broker unreachable", error=str(error))  # noqa: TRY400 - a traceback explains nothing
             return UNREACHABLE
         return FAILED if loop.lost_model is not None else OK
+
+
+def serve(settings: Settings, app: App, log: Log, stack: ExitStack) -> None:
+    """Serve `app` where the settings say. Raises OSError for a port that is taken."""
+    server = HealthServer(app, settings.http_host, settings.http_port)
+    stack.callback(server.close)
+    log.info("listening", url=f"{server.url}/metrics", page=f"{server.url}/")
+
+
+def _build_callees(settings: Settings, watch: Watch) -> dict[str, Callee]:
+    callees = {
+        name: build_callee(name, model, settings, partial(watch.model_down, name))
+        for name, model in settings.models.items()
+    }
+    for callee in callees.values():
+        callee.target.warm()
+    return callees
 
 
 def _calm_the_collector() -> None:
@@ -121,8 +139,8 @@ def cache_address(settings: Settings, stack: ExitStack) -> str:
     return server.redis_url
 
 
-def _open_cache(settings: Settings, watch: Watch, log: Log, stack: ExitStack) -> RedisCache:
-    url, deadline = cache_address(settings, stack), settings.cache_deadline_seconds
+def _open_cache(settings: Settings, url: str, watch: Watch, log: Log, stack: ExitStack) -> RedisCache:
+    deadline = settings.cache_deadline_seconds
     breaker = Breaker(
         settings.cache_breaker_failures, settings.cache_breaker_seconds, time.monotonic, watch.cache_changed
     )

@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 import redis
 
-from broker.base import Broker, BrokerError, Message
+from broker.base import Broker, BrokerError
 from broker.urls import mask
 from wire.errors import InvalidRequest
 from wire.key import Selection, canonical
@@ -19,6 +19,8 @@ from worker.app import cache_address
 from worker.cache_link import redis_client
 from worker.catalog import Model
 from worker.console import FAILED, OK, UsageError, agreed, connected, print_json, unreachable
+from worker.forgetting import batches, forget
+from worker.queues import set_paused
 from worker.show import as_rows, as_text
 from worker.sources import Loaded
 
@@ -67,7 +69,7 @@ def cache(arguments: argparse.Namespace, loaded: Loaded) -> int:
     try:
         with _cache_client(loaded) as client:
             if arguments.action == "purge":
-                count = _forget(client, names, arguments.model)
+                count = forget(client, names, arguments.model)
                 print_json({"model": arguments.model, "purged": count})
             else:
                 _print_stats(client, names, loaded, as_json=arguments.json)
@@ -76,20 +78,10 @@ def cache(arguments: argparse.Namespace, loaded: Loaded) -> int:
     return OK
 
 
-def _forget(client: "redis.Redis", names: Names, model: str) -> int:
-    """The new generation comes first: from then on no worker finds the old entries, unlinked or not."""
-    seconds, micros = client.time()
-    client.set(names.generation(model), seconds * 1_000_000 + micros)
-    count = 0
-    for batch in _batches(client, names.entries_of(model)):
-        count += int(client.unlink(*batch))
-    return count
-
-
 def _print_stats(client: "redis.Redis", names: Names, loaded: Loaded, *, as_json: bool) -> None:
     info: dict[str, Any] = client.info()
     entries = {
-        model: sum(len(batch) for batch in _batches(client, names.entries_of(model)))
+        model: sum(len(batch) for batch in batches(client, names.entries_of(model)))
         for model in loaded.settings.models
     }
     stats = {
@@ -107,18 +99,6 @@ def _print_stats(client: "redis.Redis", names: Names, loaded: Loaded, *, as_json
         print(f"{model:<20} {count:>12,} entries")
     print(f"{'memory':<20} {info['used_memory']:>12,} bytes of {info['maxmemory'] or 'no limit'}")
     print(f"{'evicted / expired':<20} {info['evicted_keys']:>12,} / {info['expired_keys']:,}")
-
-
-def _batches(client: "redis.Redis", stem: str) -> Iterator[list[Any]]:
-    # A model's name may hold what SCAN's pattern takes for a wildcard.
-    pattern = "".join(f"\\{char}" if char in "*?[]^\\" else char for char in stem) + "*"
-    cursor: Any = 0
-    while True:
-        cursor, found = client.scan(cursor, match=pattern, count=1000)
-        if found:
-            yield found
-        if not cursor:
-            return
 
 
 def queue(arguments: argparse.Namespace, loaded: Loaded) -> int:
@@ -159,10 +139,7 @@ def _purge(broker: Broker, names: Names, arguments: argparse.Namespace) -> int:
 
 def _pause(broker: Broker, names: Names, *, is_paused: bool) -> int:
     """Workers look at the queue every second; what they hold they finish."""
-    if not is_paused:
-        broker.purge(names.paused)
-    elif broker.depth()[names.paused] == 0:
-        broker.send(names.paused, [Message(b"{}")])
+    set_paused(broker, names, is_paused=is_paused)
     print_json({"prefix": names.prefix, "paused": is_paused})
     return OK
 

@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 
-from broker.base import Broker, BrokerError, Outgoing
+from broker.base import Broker, BrokerError
 from broker.dead import Letter
 from broker.urls import mask
 from wire.names import Names
@@ -23,7 +23,7 @@ from worker.console import (
     unreachable,
 )
 from worker.letter_text import Listing, as_object, as_page, as_table, with_body
-from worker.letters import Letters, Survey, Walked, Wanted, replay_refusal, replayed, survey
+from worker.letters import Letters, Survey, Walked, Wanted, replay_refusal, replayed, settle, survey, taken
 from worker.sources import Loaded
 
 GROUPED = 10_000  # letters that a listing reads at least, to group them
@@ -82,7 +82,7 @@ def _show(arguments: argparse.Namespace, names: Names) -> Ready:
         pending = found.acceptable()
 
         def visit(letter: Letter) -> None:
-            if _taken(pending, letter):
+            if taken(pending, letter):
                 print(json.dumps(with_body(letter)) if arguments.json else as_page(letter) + "\n")
 
         if pending:
@@ -113,7 +113,7 @@ def _replay(arguments: argparse.Namespace, names: Names) -> Ready:
         if reply_queue not in (None, names.replies):
             broker.declare(str(reply_queue))
         sought = pending.total()
-        walked = _settle(letters, pending, lambda letter: [replayed(letter, names, reply_queue)])
+        walked = settle(letters, pending, lambda letter: [replayed(letter, names, reply_queue)])
         print_json({"replayed": walked.settled, "undeliverable": walked.undeliverable})
         return FAILED if _say_rest(sought, walked) or wrong else OK
 
@@ -134,7 +134,7 @@ def _purge(arguments: argparse.Namespace, names: Names) -> Ready:
         if not _goes_on(broker, arguments, question, "nothing was dropped"):
             return FAILED
         sought = pending.total()
-        walked = _settle(letters, pending, lambda _: [])
+        walked = settle(letters, pending, lambda _: [])
         print_json({"purged": walked.settled})
         return FAILED if _say_rest(sought, walked) or wrong else OK
 
@@ -149,24 +149,6 @@ def _goes_on(broker: Broker, arguments: argparse.Namespace, question: str, other
         return False
     # A person may think for longer than a heartbeat or a lease lasts.
     broker.connect()
-    return True
-
-
-def _settle(
-    letters: Letters, pending: Counter[str], settled: Callable[[Letter], Sequence[Outgoing]]
-) -> Walked:
-    """Settle the letters of `pending`, and none that came since it was made."""
-    return letters.walk(
-        lambda letter: settled(letter) if _taken(pending, letter) else None, enough=lambda: not pending
-    )
-
-
-def _taken(pending: Counter[str], letter: Letter) -> bool:
-    if letter.id not in pending:
-        return False
-    pending[letter.id] -= 1
-    if not pending[letter.id]:
-        del pending[letter.id]
     return True
 
 

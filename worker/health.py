@@ -1,13 +1,16 @@
-"""A worker's HTTP: /metrics, /livez, /readyz. One WSGI callable on a small server in a thread."""
+"""A worker's HTTP: /metrics, /livez, /readyz, and its page. One WSGI callable on a small server with threads
+of its own."""
 
 import contextlib
 import socket
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import waitress
 from prometheus_client import CollectorRegistry, make_wsgi_app
+
+_THREADS = 4  # an action may take a while, and probes must not wait for it
 
 Check = Callable[[], str | None]
 Start = Callable[..., Any]
@@ -41,27 +44,35 @@ class Readiness:
         return self.reason
 
 
-def health_app(registry: CollectorRegistry, livez: Check, readyz: Check) -> Callable[..., Iterable[bytes]]:
-    """The WSGI callable. A check answers None, or the reason for a 503."""
+App = Callable[[dict[str, Any], Start], Iterable[bytes]]
+
+
+def health_app(
+    registry: CollectorRegistry, livez: Check, readyz: Check, pages: Mapping[str, App] | None = None
+) -> App:
+    """The WSGI callable. A check answers None, or the reason for a 503. `pages` are served at other paths,
+    and see to their own methods."""
     metrics = make_wsgi_app(registry)
     checks = {"/livez": livez, "/readyz": readyz}
+    others = dict(pages or {})
+    there = ", ".join([*others, "/metrics", *checks])
 
     def get(environ: dict[str, Any], start: Start) -> Iterable[bytes]:
         path = environ.get("PATH_INFO", "/")
         if path == "/metrics":
             return metrics(environ, start)  # type: ignore[no-any-return]
         if path not in checks:
-            return _answer(start, "404 Not Found", "there are /metrics, /livez and /readyz")
+            return _answer(start, "404 Not Found", f"there are {there}")
         wrong = checks[path]()
         return _answer(start, "200 OK" if wrong is None else "503 Service Unavailable", wrong or "ok")
 
     def app(environ: dict[str, Any], start: Start) -> Iterable[bytes]:
-        method = environ["REQUEST_METHOD"]
-        if method not in ("GET", "HEAD"):
+        method, page = environ["REQUEST_METHOD"], others.get(environ.get("PATH_INFO", "/"))
+        if page is None and method not in ("GET", "HEAD"):
             return _answer(start, "405 Method Not Allowed", "only GET and HEAD", ("Allow", "GET, HEAD"))
-        body = get({**environ, "REQUEST_METHOD": "GET"}, start)
+        body = page(environ, start) if page else get({**environ, "REQUEST_METHOD": "GET"}, start)
         # waitress sends what it is given, and a body after HEAD would begin the next answer.
-        return body if method == "GET" else []
+        return [] if method == "HEAD" else body
 
     return app
 
@@ -108,7 +119,7 @@ class HealthServer:
 
     def __init__(self, app: Callable[..., Iterable[bytes]], host: str, port: int) -> None:
         listener = _listen(host, port)
-        self._server = waitress.create_server(app, sockets=[listener], threads=2, ident="recollect")
+        self._server = waitress.create_server(app, sockets=[listener], threads=_THREADS, ident="recollect")
         self.port = int(self._server.effective_port)
         self.url = f"http://{host if ':' not in host else f'[{host}]'}:{self.port}"
         self._thread = threading.Thread(target=self._serve, name="http", daemon=True)

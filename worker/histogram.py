@@ -26,6 +26,7 @@ class BatchHistogram:
     ) -> None:
         self._name, self._documentation, self._labels = name, documentation, tuple(labels)
         self._bounds = tuple(buckets)
+        self._shown = [*(str(bound) for bound in self._bounds), "+Inf"]
         self._counts: dict[tuple[str, ...], list[int]] = {}
         self._sums: dict[tuple[str, ...], float] = {}
         if not labels:
@@ -53,11 +54,18 @@ class BatchHistogram:
             total += value
         self._sums[labels] += total
 
+    def counts(self) -> list[tuple[tuple[str, ...], dict[str, int]]]:
+        """For each set of labels how many observations were in each bucket, by its upper bound. For any
+        thread."""
+        return [
+            (labels, dict(zip(self._shown, list(counts), strict=True)))
+            for labels, counts in list(self._counts.items())
+        ]
+
     def collect(self) -> Iterable[HistogramMetricFamily]:
         """What prometheus_client asks of a collector."""
         family = HistogramMetricFamily(self._name, self._documentation, labels=self._labels)
-        bounds = [*(str(bound) for bound in self._bounds), "+Inf"]
         for labels, counts in list(self._counts.items()):
-            buckets = list(zip(bounds, map(float, accumulate(counts)), strict=True))
+            buckets = list(zip(self._shown, map(float, accumulate(counts)), strict=True))
             family.add_metric(labels, buckets, sum_value=self._sums[labels])
         return [family]

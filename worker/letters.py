@@ -149,6 +149,25 @@ class Survey:
         return reasons.most_common()
 
 
+def settle(
+    letters: Letters, pending: Counter[str], settled: Callable[[Letter], Sequence[Outgoing]]
+) -> Walked:
+    """Settle the letters of `pending`, and none that came since it was made."""
+    return letters.walk(
+        lambda letter: settled(letter) if taken(pending, letter) else None, enough=lambda: not pending
+    )
+
+
+def taken(pending: Counter[str], letter: Letter) -> bool:
+    """Whether it is one of them; it is then crossed off."""
+    if letter.id not in pending:
+        return False
+    pending[letter.id] -= 1
+    if not pending[letter.id]:
+        del pending[letter.id]
+    return True
+
+
 def survey(letters: Letters, wanted: Wanted, refusal: Callable[[Letter], str | None]) -> Survey:
     """Find the letters that are wanted; nothing is held afterwards, so a person may think about it."""
     found = Survey()

@@ -18,9 +18,9 @@ from worker.delivery import NO_MODEL
 from worker.histogram import BatchHistogram
 
 _CACHE = (0.0002, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
-_MODEL = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
+CALL_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
 _WAIT = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0)
-_REQUEST = (0.001, 0.0025, *_MODEL, 300.0)
+_REQUEST = (0.001, 0.0025, *CALL_SECONDS, 300.0)
 _BYTES = tuple(float(4**n) for n in range(3, 12))
 _ATTEMPTS = ("ok", "transient", "permanent", "timeout")
 _REASONS = ("timeout", "status", "connection", "transient")
@@ -127,7 +127,7 @@ class Metrics:
             "recollect_model_call_duration_seconds",
             "One model call.",
             ["model"],
-            buckets=_MODEL,
+            buckets=CALL_SECONDS,
             registry=registry,
         )
         self.retries = Counter(

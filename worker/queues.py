@@ -4,12 +4,15 @@ Written by the lookout, and, of what is taken from them, by the loop; read by wh
 """
 
 import math
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from broker.base import Broker, Message
 from wire.names import Names
 
 _NEVER = -math.inf
+_LOOKS = 30  # that growth is measured over
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +39,7 @@ class Queues:
         self._empty = dict.fromkeys(self._worked, _NEVER)
         self._first_seen: float | None = None
         self._waiting: dict[str, Waiting] = {}
+        self._backlogs: deque[tuple[float, int]] = deque(maxlen=_LOOKS)
         self.error: str | None = "not looked at yet"
         """Why they cannot be looked at; what is known is then what was seen last."""
 
@@ -62,6 +66,16 @@ class Queues:
             return 0.0
         return max(0.0, self._clock() - waiting.since)
 
+    @property
+    def growth_per_second(self) -> float:
+        """How many more messages wait from second to second, over the last looks; negative while they grow
+        fewer."""
+        looks = list(self._backlogs)
+        if len(looks) < 2 or looks[-1][0] <= looks[0][0]:
+            return 0.0
+        (begun, first), (ended, last) = looks[0], looks[-1]
+        return (last - first) / (ended - begun)
+
     def seen(self, depth: Mapping[str, int], told: Mapping[str, float]) -> None:
         """So many messages wait in each queue, by its full name; `told` is what Broker.oldest said."""
         now = self._clock()
@@ -70,6 +84,7 @@ class Queues:
         self._waiting = {
             name: Waiting(count, self._since(name, count, told, now)) for name, count in depth.items()
         }
+        self._backlogs.append((now, sum(depth.get(name, 0) for name in self._worked)))
         self.error = None
 
     def lost(self, error: str) -> None:
@@ -91,3 +106,12 @@ class Queues:
             return told[name]
         later = max(self._taken[name], self._empty[name])
         return self._first_seen if later == _NEVER else later
+
+
+def set_paused(broker: Broker, names: Names, *, is_paused: bool) -> None:
+    """Have all workers pause, or go on. They look every second, and finish what they hold. Raises
+    BrokerError."""
+    if not is_paused:
+        broker.purge(names.paused)
+    elif broker.depth()[names.paused] == 0:
+        broker.send(names.paused, [Message(b"{}")])

@@ -176,9 +176,12 @@ class Settings(_Section):
     allow_queue_eviction: bool = Field(
         False, description="start although the server's policy lets it evict the queues (Redis)"
     )
-    http_host: str = Field("127.0.0.1", description="where /metrics, /livez and /readyz listen")
+    http_host: str = Field("127.0.0.1", description="where the page, /metrics, /livez and /readyz listen")
     http_port: Annotated[int, Number, Field(ge=0, le=65535)] = Field(
         0, description="0: any free one, printed"
+    )
+    allow_actions: bool = Field(
+        False, description="whether the page may replay, purge and pause; whoever reaches it can, then"
     )
     log_format: Literal["auto", "text", "json"] = Field("auto", description="auto: text on a terminal")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least to log")
