@@ -77,11 +77,21 @@ def _workers(stage: Stage) -> None:
     with model:
         for _ in range(stage.plan.rounds):
             for count in stage.plan.workers:
-                _keep(stage, WORKERS, str(count), _fleet_rate(stage, url, count, next(numbers)))
+                _keep(stage, WORKERS, str(count), fleet_rate(stage, url, count, first=next(numbers)))
 
 
-def _fleet_rate(stage: Stage, url: str, count: int, first: int) -> float:
-    settings = {"MODELS__M__TARGET": url, "MODELS__M__CONCURRENCY": str(_WORKER_CONCURRENCY)}
+def fleet_rate(
+    stage: Stage,
+    url: str,
+    count: int,
+    *,
+    first: int,
+    each: int = _CALLS_EACH,
+    concurrency: int = _WORKER_CONCURRENCY,
+) -> float:
+    """Requests per second of so many workers, each with so many requests that nobody has seen, from payload
+    number `first` on."""
+    settings = {"MODELS__M__TARGET": url, "MODELS__M__CONCURRENCY": str(concurrency)}
     with contextlib.ExitStack() as stack:
         ports = [free_port() for _ in range(count)]
         fleet = [
@@ -92,7 +102,7 @@ def _fleet_rate(stage: Stage, url: str, count: int, first: int) -> float:
             worker.wait_until(lambda port=port: _is_ready(port), 60, "ready worker", 0.02)  # type: ignore[misc]
         for worker in workers:
             worker.send_signal(signal.SIGSTOP)
-        requests = count * _CALLS_EACH
+        requests = count * each
         fleet[0].fill(requests, 400, first=first, keys=requests)
         begun = time.perf_counter()
         for worker in workers:

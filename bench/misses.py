@@ -21,9 +21,9 @@ def workload(concurrency: int) -> str:
     return f"misses at concurrency {concurrency}"
 
 
-def start_model(stage: Stage, port: int = 0) -> tuple[Child, str]:
+def start_model(stage: Stage, port: int = 0, *, latency_ms: int = MODEL_MS) -> tuple[Child, str]:
     """The model service and its URL; the caller stops it. Raises Failed."""
-    command = ours("-m", "bench.model_server", f"--latency-ms={MODEL_MS}", f"--port={port}")
+    command = ours("-m", "bench.model_server", f"--latency-ms={latency_ms}", f"--port={port}")
     model = Child("model", command, stage.place / "logs", {})
     model.wait_until(lambda: bool(_URL.findall(model.said)), 20, "model")
     return model, _URL.findall(model.said)[-1]
