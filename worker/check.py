@@ -1,6 +1,7 @@
 """`python -m worker check`: is everything there, and does it fit together?"""
 
 import argparse
+import time
 from contextlib import ExitStack
 
 import redis
@@ -13,6 +14,7 @@ from worker.app import cache_address
 from worker.audit import audit, same_server
 from worker.cache_link import redis_client
 from worker.console import FAILED, OK, UNREACHABLE, connected
+from worker.fleet.reader import count_alive
 from worker.letters import Letters
 from worker.probe import Line, probe_model
 from worker.queue_audit import audit_queue
@@ -30,7 +32,7 @@ def check(arguments: argparse.Namespace, loaded: Loaded) -> int:  # noqa: ARG001
     lines: list[Line] = [
         ("ok", "settings", f"{len(loaded.origins)} set; `config` shows where each comes from", "")
     ]
-    lines += [*_check_broker(loaded), *_check_queue(loaded), _check_cache(loaded)]
+    lines += [*_check_broker(loaded), *_check_queue(loaded), *_check_cache(loaded)]
     lines += [probe_model(name, model, settings) for name, model in settings.models.items()]
     lines += timeline(settings)
     for verdict, what, said, hint in lines:
@@ -54,13 +56,14 @@ def _check_broker(loaded: Loaded) -> list[Line]:
 
     try:
         with connected(loaded) as broker:
-            depth = broker.depth()
+            depth, oldest = broker.depth(), broker.oldest()
             if loaded.settings.broker_url.partition(":")[0] in ("amqp", "amqps", "pyamqp"):
                 Letters(broker, names).walk(visit, most=_LETTERS)
     except BrokerError as error:
         return [("fail", "broker", str(error), "is it running, and is RECOLLECT_BROKER_URL its address?")]
     is_paused = depth.pop(names.paused, 0) > 0
-    lines: list[Line] = [("ok", "broker", f"{shown} · {sum(depth.values()):,} waiting", "")]
+    age = f", the oldest request {time.time() - min(oldest.values()):,.1f} s" if oldest else ""
+    lines: list[Line] = [("ok", "broker", f"{shown} · {sum(depth.values()):,} waiting{age}", "")]
     if is_paused:
         lines.append(("warn", "queue", "paused: workers take nothing", "python -m worker queue resume"))
     if by_broker:
@@ -78,7 +81,7 @@ def _check_queue(loaded: Loaded) -> list[Line]:
         return [("warn", "queue", f"the server could not be asked: {error}", "is INFO allowed?")]
 
 
-def _check_cache(loaded: Loaded) -> Line:
+def _check_cache(loaded: Loaded) -> list[Line]:
     settings = loaded.settings
     shown = mask(settings.cache_url)
     try:
@@ -86,9 +89,12 @@ def _check_cache(loaded: Loaded) -> Line:
             client = redis_client(cache_address(settings, stack), _TIMEOUT_SECONDS)
             stack.callback(client.close)
             said = audit(client, carries_queue=same_server(settings.cache_url, settings.broker_url))
+            alive = count_alive(client, Names(settings.prefix))
     except (redis.RedisError, OSError, BrokerError) as error:
-        return "fail", "cache", f"{shown}: {error}", "is it running, and is RECOLLECT_CACHE_URL its address?"
+        hint = "is it running, and is RECOLLECT_CACHE_URL its address?"
+        return [("fail", "cache", f"{shown}: {error}", hint)]
+    workers: Line = ("ok", "workers", f"{alive or 'none'} alive", "")
     if said:
         text, _, hint = "; ".join(said).partition("; hint: ")
-        return "warn", "cache", f"{shown}: {text}", hint
-    return "ok", "cache", shown, ""
+        return [("warn", "cache", f"{shown}: {text}", hint), workers]
+    return [("ok", "cache", shown, ""), workers]

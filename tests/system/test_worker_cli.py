@@ -106,6 +106,14 @@ def test_check_says_what_is_well_and_what_is_not(rig: Rig, place: Path) -> None:
     for what in ("settings", "broker", "cache", "model"):
         assert what in done.stdout
     assert "maxmemory is not set" in done.stdout
+    assert "workers   none alive" in done.stdout
+    rig.work()
+    rig.call(1)
+
+    def is_counted() -> bool:
+        return "workers   1 alive" in worker(place, "check", **set_up(rig)).stdout
+
+    until(is_counted, 30, "the worker among those alive")
     down = worker(place, "check", **{**set_up(rig), "CACHE_URL": f"redis://127.0.0.1:{free_port()}/0"})
     assert down.returncode == 3
     assert "fail  cache" in down.stdout

@@ -12,6 +12,7 @@ from worker.fleet.buckets import HOUR, MINUTE, Unit
 from worker.fleet.figures import Figures, add, decode
 from worker.fleet.reporter import GONE_SECONDS, last_seen
 
+ALIVE_SECONDS = 10.0  # since a worker was heard of last
 _LONGEST_BY_MINUTE = 3600
 _KEPT_SECONDS = 30.0  # how long what is over is taken as read: a worker that was cut off may still add to it
 _OPEN = 2  # buckets at the end that are read each time
@@ -109,6 +110,13 @@ class FleetReader:
         for info in infos:
             server |= {} if isinstance(info, Exception) else info  # INFO may be forbidden
         return _alive(workers, now), _versions(versions), server
+
+
+def count_alive(client: "redis.Redis", names: Names) -> int:
+    """How many workers have been heard of lately. Raises redis.RedisError or OSError."""
+    seconds, _ = client.time()
+    said: Any = client.hgetall(names.workers)
+    return sum(seconds - last_seen(text) <= ALIVE_SECONDS for text in said.values())
 
 
 def _last_minutes(now: float) -> range:

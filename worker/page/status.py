@@ -5,11 +5,10 @@ from typing import Any
 
 from wire.errors import Outcome
 from worker.fleet.figures import Figures
-from worker.fleet.reader import Fleet, Step
+from worker.fleet.reader import ALIVE_SECONDS, Fleet, Step
 from worker.metrics import CALL_SECONDS
 from worker.page.quantile import quantile
 
-ALIVE_SECONDS = 10.0
 _BY_A_CALL = frozenset(
     {
         Outcome.MISS.value,
