@@ -35,11 +35,17 @@ deep: .deep/venv/.stamp ## the same with a real deep model (about 100 MB to inst
 test: $(VENV)/.stamp ## all tests; those for RabbitMQ need its server on the machine
 	@$(BIN)/python -m pytest
 
-check: $(VENV)/.stamp ## style, types, security and documents
+check: $(VENV)/.stamp .tools/venv/.stamp ## style, types, security and documents
 	$(BIN)/ruff check --no-cache .
 	$(BIN)/ruff format --no-cache --check .
 	$(BIN)/mypy
 	$(BIN)/bandit --quiet --recursive --severity-level medium wire broker producer worker
+
+# What checks deploy/ and drives a browser: none of it is needed to run recollect.
+.tools/venv/.stamp: deploy/requirements.lock
+	$(PYTHON) -m venv --clear .tools/venv
+	.tools/venv/bin/python -m pip install --quiet --require-hashes -r deploy/requirements.lock
+	@touch $@
 
 chaos: $(VENV)/.stamp ## a minute of seeded faults on each broker: nothing may be lost (SEED=7 replays)
 	@$(BIN)/python -m tests.chaos --seconds 60 $(if $(SEED),--seed $(SEED))
@@ -60,7 +66,8 @@ PIN := uv pip compile --universal --python-version 3.11 --generate-hashes --no-h
 lock: ## pin what is installed (needs uv)
 	$(PIN) --all-extras pyproject.toml -o requirements.lock
 	$(PIN) bench/requirements.in -o bench/requirements.lock
+	$(PIN) deploy/requirements.in -o deploy/requirements.lock
 	$(PIN) -c requirements.lock examples/deep/requirements.in -o examples/deep/requirements.lock
 
 clean: ## everything made here
-	rm -rf $(VENV) .bench .deep .recollect build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .bench .deep .tools .recollect build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -65,7 +65,7 @@ def test_every_reason_of_a_dead_letter_is_explained() -> None:
         assert f"| `{reason}" in text, reason
 
 
-@pytest.mark.parametrize("place", [".", "bench", "examples/deep"])
+@pytest.mark.parametrize("place", [".", "bench", "deploy", "examples/deep"])
 def test_a_lock_names_no_place_to_download_from(place: str) -> None:
     """Only names, versions and hashes."""
     text = (ROOT / place / "requirements.lock").read_text()
