@@ -21,6 +21,7 @@ from producer.progress import Progress, Tally
 from wire.errors import InvalidRequest
 from wire.message import DIRECTIVES
 from wire.reply import Reply
+from wire.trace import TRACEPARENT, is_traceparent
 
 OK, SOME_FAILED, USAGE, UNREACHABLE, INTERRUPTED = 0, 1, 2, 3, 130
 _WAIT_MENTIONED_SECONDS = 30.0
@@ -222,6 +223,9 @@ def _directives(arguments: argparse.Namespace) -> dict[str, Any]:
     given = {name: getattr(arguments, name) for name in DIRECTIVES}
     if given["deadline"] is not None:
         given["deadline"] += time.time()
+    traceparent = os.environ.get("TRACEPARENT")
+    if is_traceparent(traceparent):  # else it is the mistake of who started us, and no reason to stop
+        given[TRACEPARENT] = traceparent
     return {name: value for name, value in given.items() if value is not None and value is not False}
 
 

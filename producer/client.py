@@ -89,7 +89,8 @@ class Producer:
         message. `Reply.index` counts payloads from 0. A payload that cannot be sent is answered in its place
         with an error of kind `invalid_request`. With `whole_requests`, each item is a request of the
         contract. `directives` are those of the contract: `bypass`, `refresh`, `no_store`, `only_if_cached`;
-        `ttl`, `max_age` and `stale_if_error` in seconds; `deadline` in Unix seconds.
+        `ttl`, `max_age` and `stale_if_error` in seconds; `deadline` in Unix seconds. `traceparent` may be
+        given beside them, here and to `call` and `enqueue`; ValueError where it is not of the W3C form.
         What is unanswered is sent again after a reconnect, and when nothing came for `reply_timeout` seconds.
         """
         if in_flight < 1 or pack < 1:

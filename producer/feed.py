@@ -57,7 +57,7 @@ class Feed:
         return pack, None
 
     def _pack(self) -> Pack:
-        return Pack(f"{self._stem}-{next(self._packs)}")
+        return Pack(f"{self._stem}-{next(self._packs)}", traceparent=self._fields.traceparent)
 
     def _read(self) -> Reply | None:
         """Take one payload into `_held`, where there is one more; or its refusal."""

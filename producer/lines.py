@@ -10,11 +10,16 @@ from broker.base import Message
 from wire.errors import ErrorKind, Failure, InvalidRequest, Outcome
 from wire.message import encode_request
 from wire.reply import BadReply, Reply
+from wire.trace import TRACEPARENT, is_traceparent
 from wire.values import refuse_large_integers
 
 # The shortest integer beyond 64 bits is -2^63 - 1.
 _LONG_INTEGER = re.compile(rb"[0-9]{19}")
 _NOBODY_WAITS = "reply is false, and this waits for replies; leave it out, or use enqueue"
+
+_EXPECTED_TRACEPARENT = (
+    "expected the W3C form in lower case, such as 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+)
 
 
 class Line(NamedTuple):
@@ -25,19 +30,24 @@ class Line(NamedTuple):
 
 
 class Fields(NamedTuple):
-    """What every request gets besides its payload, checked; and the same as the end of its line."""
+    """What every request gets besides its payload, checked; and the same as the end of its line. Its message
+    gets the `traceparent`."""
 
     values: dict[str, Any]
     end: bytes
+    traceparent: str | None = None
 
 
 def common_fields(model: str | None, directives: dict[str, Any]) -> Fields:
     """The fields that every request gets. Raises InvalidRequest for a directive that is none."""
     values = {name: value for name, value in directives.items() if value is not None}
+    traceparent = values.pop(TRACEPARENT, None)
+    if not (traceparent is None or is_traceparent(traceparent)):
+        raise InvalidRequest(f"traceparent is {str(traceparent)[:80]!r}; {_EXPECTED_TRACEPARENT}")
     if model is not None:
         values["model"] = model
     encode_request({"payload": None, **values})
-    return Fields(values, b"," + orjson.dumps(values)[1:] if values else b"}")
+    return Fields(values, b"," + orjson.dumps(values)[1:] if values else b"}", traceparent)
 
 
 def waiting_fields(model: str | None, directives: dict[str, Any]) -> Fields:

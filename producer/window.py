@@ -8,9 +8,11 @@ import re
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from broker.base import JSON, NDJSON, Message
 from wire.reply import PART_HEADER, BadReply, Reply
+from wire.trace import TRACEPARENT
 
 _PART = re.compile(r"([1-9][0-9]{0,5})/([1-9][0-9]{0,5})")
 PACK_MAX_BYTES = 1 << 20
@@ -30,6 +32,7 @@ class Pack:
     size: int = 0
     parts: dict[int, bytes] = field(default_factory=dict)
     connection: int = 0
+    traceparent: str | None = None
 
     def fits(self, line: bytes) -> bool:
         """Whether one more may travel along. A large one goes alone: it would have its neighbours refused."""
@@ -45,12 +48,15 @@ class Pack:
     def message(self, reply_to: str | None, enqueued_at: float) -> Message:
         """The message that carries them. `enqueued_at` is Unix seconds."""
         single = len(self.lines) == 1
+        headers: dict[str, Any] = {"enqueued_at": enqueued_at}
+        if self.traceparent is not None:
+            headers[TRACEPARENT] = self.traceparent
         return Message(
             self.lines[0] if single else b"\n".join(self.lines) + b"\n",
             JSON if single else NDJSON,
             self.id,
             reply_to,
-            {"enqueued_at": enqueued_at},
+            headers,
         )
 
     def is_reply_at(self, position: int, reply: Reply) -> bool:

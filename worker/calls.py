@@ -63,15 +63,16 @@ class CallObserver(Protocol):
         """Another attempt will follow."""
 
 
+@dataclass(slots=True, eq=False)
 class _Call:
-    __slots__ = ("alone", "attempts", "begun", "ends_at", "model", "payload", "tag")
-
-    def __init__(
-        self, model: str, payload: bytes, tag: Any, *, alone: bool, ends_at: float, attempts: int
-    ) -> None:
-        self.model, self.payload, self.tag, self.alone, self.ends_at = model, payload, tag, alone, ends_at
-        self.attempts = attempts  # that have been made
-        self.begun = 0.0  # of the first attempt: the wait for a thread is not the model's budget
+    model: str
+    payload: bytes
+    tag: Any
+    alone: bool
+    ends_at: float
+    attempts: int  # that have been made
+    traceparent: str | None
+    begun: float = 0.0  # of the first attempt: the wait for a thread is not the model's budget
 
 
 class Calls:
@@ -104,13 +105,13 @@ class Calls:
         alone: bool = False,
         ends_at: float = math.inf,
         attempts: int = 0,
+        traceparent: str | None = None,
     ) -> None:
-        """Begin a call, which shares itself with no other if it is to be `alone`, and for which nobody waits
-        after `ends_at` (monotonic seconds); `attempts` were made before it was deferred. Its end comes out of
-        `advance`."""
+        """Begin a call, a part of the trace of `traceparent`, shared with no other if `alone`. Nobody waits
+        after `ends_at` (monotonic seconds); `attempts` were made before. Its end comes out of `advance`."""
         self._under_way[model] += 1
         made = min(attempts, self._callees[model].retry.attempts - 1)
-        self._attempt(_Call(model, payload, tag, alone=alone, ends_at=ends_at, attempts=made))
+        self._attempt(_Call(model, payload, tag, alone, ends_at, made, traceparent))
 
     def under_way(self, model: str) -> int:
         """How many calls of a model have begun and not ended; a wait between two attempts counts."""
@@ -161,6 +162,7 @@ class Calls:
             if 1 < call.attempts + 1 == callee.retry.attempts:
                 call.alone = True
             attempt = Attempt(call, call.payload, alone=call.alone, ends_at=call.ends_at)
+            attempt.traceparent = call.traceparent
             self._pools[call.model].submit(attempt)
         else:
             self._deferred.append(call)

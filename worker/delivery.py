@@ -13,6 +13,7 @@ from wire.fields import deadline
 from wire.message import Limits, Refused, Request, decode_requests, media_type, refused
 from wire.names import Names
 from wire.reply import PART_HEADER, pack_replies
+from wire.trace import TRACEPARENT, traceparent_in
 
 NO_MODEL = "none"
 SUSPECT_DELIVERIES = 3
@@ -21,7 +22,6 @@ How = tuple[str, Outcome]  # the model's name (NO_MODEL where none was chosen), 
 _WAITS_SINCE, _ATTEMPTS = "waits_since", "attempts"
 WAITING_HEADERS = frozenset({_WAITS_SINCE, _ATTEMPTS})
 _POSITIONS = re.compile(r"\d{1,6}:\d{1,3}(,\d{1,6}:\d{1,3}){0,9999}")
-_TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
 
 class Delivery:
@@ -68,6 +68,11 @@ class Delivery:
     def is_suspect(self) -> bool:
         """Whether it was in flight at so many deaths that it may be their cause: it runs alone."""
         return self.message.deliveries >= SUSPECT_DELIVERIES
+
+    @property
+    def traceparent(self) -> str | None:
+        """That of its message, where it is of the exact form."""
+        return traceparent_in(self.message.headers)
 
     def answer(self, position: int, reply: bytes, how: How) -> None:
         """Put the reply of the request at `position`: once each."""
@@ -126,7 +131,8 @@ class Delivery:
 
     def _reply_messages(self, limits: Limits) -> list[Message]:
         message = self.message
-        headers = _trace(message)
+        traceparent = self.traceparent
+        headers = {} if traceparent is None else {TRACEPARENT: traceparent}
         if message.content_type == JSON or not self._is_packed or self.requests_unread:
             return [Message(self._replies[0], JSON, message.correlation_id, None, headers)]
         bodies = list(pack_replies(self._replies, limits.reply_max_bytes))
@@ -198,10 +204,3 @@ def _attempts(value: Any) -> dict[int, int]:
         return {}
     pairs = (pair.split(":") for pair in value.split(","))
     return {int(position): int(count) for position, count in pairs}
-
-
-def _trace(message: Message) -> dict[str, str]:
-    value = message.headers.get("traceparent")
-    if isinstance(value, str) and _TRACEPARENT.fullmatch(value) is not None:
-        return {"traceparent": value}
-    return {}

@@ -10,6 +10,7 @@ from urllib3.exceptions import HTTPError, NewConnectionError
 from urllib3.exceptions import TimeoutError as HTTPTimeout
 from urllib3.response import BaseHTTPResponse
 
+from wire.trace import TRACEPARENT
 from worker.model import (
     BadResult,
     ModelError,
@@ -57,16 +58,18 @@ class HttpTarget:
     def warm(self) -> None:
         """Nothing to do: a model service may well come up after its workers."""
 
-    def call(self, payload: bytes) -> bytes:
-        """See worker.model.Target."""
-        return result_from_json(self._post(payload), self._max_bytes)
+    def call(self, payload: bytes, traceparent: str | None = None) -> bytes:
+        """See worker.model.Target. The traceparent is a header."""
+        return result_from_json(self._post(payload, traceparent), self._max_bytes)
 
-    def call_batch(self, payloads: Sequence[bytes]) -> list[bytes | ModelError]:
+    def call_batch(
+        self, payloads: Sequence[bytes], traceparent: str | None = None
+    ) -> list[bytes | ModelError]:
         """See worker.model.Target. POST of a JSON array, answered by one of the same length."""
-        body = self._post(b"[" + b",".join(payloads) + b"]", len(payloads))
+        body = self._post(b"[" + b",".join(payloads) + b"]", traceparent, len(payloads))
         return results_from_json(body, len(payloads), self._max_bytes)
 
-    def _post(self, payload: bytes, rows: int = 1) -> bytes:
+    def _post(self, payload: bytes, traceparent: str | None, rows: int = 1) -> bytes:
         """The body of a 2xx answer, of at most as many bytes as so many results may have."""
         end = time.monotonic() + self._timeout
         try:
@@ -74,7 +77,7 @@ class HttpTarget:
                 "POST",
                 self._path,
                 body=payload,
-                headers=self._headers,
+                headers=self._traced(traceparent),
                 timeout=urllib3.Timeout(total=self._timeout),
                 redirect=False,
                 retries=False,
@@ -89,6 +92,13 @@ class HttpTarget:
             raise TimedOut(self._timeout) from None
         except (HTTPError, OSError) as error:
             raise _unreachable(error) from None
+
+    def _traced(self, traceparent: str | None) -> Mapping[str, str]:
+        if traceparent is None:
+            return self._headers
+        headers = urllib3.HTTPHeaderDict(self._headers)
+        headers[TRACEPARENT] = traceparent  # instead of one from the settings, however that is spelt
+        return headers
 
     def _body(self, response: BaseHTTPResponse, end: float, most: int) -> bytes:
         status = response.status

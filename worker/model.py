@@ -83,10 +83,13 @@ class Target(Protocol):
     def warm(self) -> None:
         """Make ready for calls; raises whatever makes it useless."""
 
-    def call(self, payload: bytes) -> bytes:
-        """The result as JSON text in one line. Raises ModelError."""
+    def call(self, payload: bytes, traceparent: str | None = None) -> bytes:
+        """The result as JSON text in one line. `traceparent` says which trace the call belongs to, for models
+        that can be told. Raises ModelError."""
 
-    def call_batch(self, payloads: Sequence[bytes]) -> list[bytes | ModelError]:
+    def call_batch(
+        self, payloads: Sequence[bytes], traceparent: str | None = None
+    ) -> list[bytes | ModelError]:
         """The result of each, or what is wrong with that one. Raises ModelError for the call as a whole."""
 
 

@@ -26,16 +26,17 @@ class Batching(NamedTuple):
 class Attempt:
     """One payload's part in a model call: set up by the loop, filled in by a thread, read by the loop when it
     is done. `alone` says that it shares its call with no other, `ends_at` (monotonic seconds) until when
-    somebody wants it; `rows` is how many shared it, one of them `leads`, and the error of the call as a whole
-    `is_shared`."""
+    somebody wants it, `traceparent` of which trace it is a part; `rows` is how many shared it, one of them
+    `leads`, and the error of the call as a whole `is_shared`."""
 
     __slots__ = (
         "alone", "begun", "begun_at", "call", "ended", "ends_at", "error", "is_shared", "leads", "payload",
-        "result", "rows",
+        "result", "rows", "traceparent",
     )  # fmt: skip
 
     def __init__(self, call: Any, payload: bytes, *, alone: bool = False, ends_at: float = math.inf) -> None:
         self.call, self.payload, self.alone, self.ends_at = call, payload, alone, ends_at
+        self.traceparent: str | None = None
         self.leads = self.is_shared = False
         self.begun = self.ended = 0.0  # monotonic seconds; 0 while it has not begun
         self.begun_at = 0.0  # Unix seconds
@@ -196,7 +197,7 @@ class Pool:
         for n, attempt in enumerate(attempts):
             attempt.begun_at, attempt.begun, attempt.rows = begun_at, load.begun, len(attempts)
             attempt.leads = n == 0
-        answers = self._answers([attempt.payload for attempt in attempts])
+        answers = self._answers([attempt.payload for attempt in attempts], _common_trace(attempts))
         if isinstance(answers, TransientFailure):
             self._held_until = max(self._held_until, time.monotonic() + answers.hold_seconds)
         if isinstance(answers, ModelError):
@@ -210,11 +211,13 @@ class Pool:
             answers = [answers] * len(attempts)
         self._settle(load, attempts, answers)
 
-    def _answers(self, payloads: Sequence[bytes]) -> Sequence[bytes | ModelError] | ModelError:
+    def _answers(
+        self, payloads: Sequence[bytes], traceparent: str | None
+    ) -> Sequence[bytes | ModelError] | ModelError:
         try:
             if self._batching is None:
-                return [self._target.call(payloads[0])]
-            return self._target.call_batch(payloads)
+                return [self._target.call(payloads[0], traceparent)]
+            return self._target.call_batch(payloads, traceparent)
         except ModelError as failure:
             return failure
         except BaseException as fault:  # noqa: BLE001 - a model may raise SystemExit; the thread must live
@@ -233,3 +236,10 @@ class Pool:
                 load.pending.remove(attempt)
         for attempt in attempts:
             self._done(attempt)
+
+
+def _common_trace(attempts: Sequence[Attempt]) -> str | None:
+    """That of all who share a call. Where they differ there is none: a span has one parent, and whoever reads
+    another's trace must not find this call in it."""
+    first = attempts[0].traceparent
+    return first if all(attempt.traceparent == first for attempt in attempts) else None

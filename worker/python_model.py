@@ -11,7 +11,10 @@ from worker.model import ModelError, Rejection, TransientFailure, result_from_py
 
 
 class PythonTarget:
-    """A callable in this process. `warm` imports it, and calls its `warm()` where it has one."""
+    """A callable in this process. `warm` imports it, and calls its `warm()` where it has one.
+
+    It gets the payload alone: no traceparent, which would be an argument that it did not ask for.
+    """
 
     def __init__(self, path: str, *, max_bytes: int) -> None:
         self._path, self._max_bytes = path, max_bytes
@@ -24,11 +27,15 @@ class PythonTarget:
         if callable(warm):
             warm()
 
-    def call(self, payload: bytes) -> bytes:
+    def call(self, payload: bytes, traceparent: str | None = None) -> bytes:  # noqa: ARG002
         """See worker.model.Target."""
         return result_from_python(self._value(orjson.loads(payload)), self._max_bytes)
 
-    def call_batch(self, payloads: Sequence[bytes]) -> list[bytes | ModelError]:
+    def call_batch(
+        self,
+        payloads: Sequence[bytes],
+        traceparent: str | None = None,  # noqa: ARG002
+    ) -> list[bytes | ModelError]:
         """See worker.model.Target. The callable gets a list and returns one."""
         values = self._value([orjson.loads(payload) for payload in payloads])
         return results_from_python(values, len(payloads), self._max_bytes)

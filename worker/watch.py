@@ -9,6 +9,7 @@ from itertools import chain, groupby
 
 from broker.base import BrokerError, Settlement
 from broker.dead import UNDECODABLE, UNDELIVERABLE
+from wire.trace import trace_id
 from worker.delivery import Delivery
 from worker.health import Heartbeat, Readiness
 from worker.logs import Log
@@ -118,6 +119,7 @@ class Watch:
                     requests=len(delivery.requests),
                     seconds=round(now - delivery.received, 4),
                     outcomes=Counter(outcome.value for _, outcome in delivery.outcomes),
+                    **_trace_of(delivery),
                 )
 
     def _tell_failures(self, delivery: Delivery) -> None:
@@ -128,7 +130,12 @@ class Watch:
         for (model, kind), count in Counter((m, failure.kind) for m, failure in delivery.failures).items():
             self._metrics.failed.labels(model, kind.value).inc(count)
             self._log.warning(
-                "failed", model=model, kind=kind.value, requests=count, correlation_id=message.correlation_id
+                "failed",
+                model=model,
+                kind=kind.value,
+                requests=count,
+                correlation_id=message.correlation_id,
+                **_trace_of(delivery),
             )
 
     def forgotten(self, delivery: Delivery) -> None:
@@ -229,3 +236,9 @@ class Watch:
     def model_retry(self, model: str, reason: str) -> None:
         """See worker.calls.CallObserver."""
         self._metrics.retries.labels(model, reason).inc()
+
+
+def _trace_of(delivery: Delivery) -> dict[str, str]:
+    """What joins a log line to its trace, where the message names one."""
+    traceparent = delivery.traceparent
+    return {} if traceparent is None else {"trace_id": trace_id(traceparent)}

@@ -63,6 +63,7 @@ class Work:
             alone=alone,
             ends_at=ends_at,
             attempts=job.attempts,
+            traceparent=job.delivery.traceparent,
         )
 
     def go_on(self) -> list[Answered]:

@@ -111,8 +111,8 @@ def _mortal_brokers(open_broker: Callable[..., Broker], reaper: Reaper) -> Calla
 
 def _mortal_target(kind: Any, reaper: Reaper) -> Any:
     class MortalTarget(kind):  # type: ignore[misc]
-        def call(self, payload: bytes) -> bytes:
-            result: bytes = super().call(payload)
+        def call(self, payload: bytes, traceparent: str | None = None) -> bytes:
+            result: bytes = super().call(payload, traceparent)
             reaper.pass_by("after_model")
             return result
 

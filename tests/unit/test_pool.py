@@ -17,7 +17,9 @@ class Splitting:
         self.calls: list[list[bytes]] = []
         self.released = threading.Event()
 
-    def call_batch(self, payloads: Sequence[bytes]) -> list[bytes | ModelError]:
+    def call_batch(
+        self, payloads: Sequence[bytes], traceparent: str | None = None
+    ) -> list[bytes | ModelError]:
         self.calls.append(list(payloads))
         if len(payloads) > 1:
             raise Rejection("too many")
