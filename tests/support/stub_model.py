@@ -3,6 +3,7 @@
 import json
 import threading
 from collections.abc import Callable
+from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -25,12 +26,14 @@ def body(raw: bytes) -> Callable[[Any], Answer]:
 
 
 class StubModel:
-    """`behave` decides each answer; None closes the connection without one. `payloads` are what was asked."""
+    """`behave` decides each answer; None closes the connection without one. `payloads` are what was asked,
+    `headers` those of each."""
 
     def __init__(self, behave: Callable[[Any], Answer] = echo, port: int = 0) -> None:
         self.behave = behave
         self.payloads: list[Any] = []
-        self.released = threading.Event()
+        self.headers: list[Message] = []
+        self.released, self._writing = threading.Event(), threading.Lock()
         stub = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -38,7 +41,9 @@ class StubModel:
 
             def do_POST(self) -> None:
                 payload = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                stub.payloads.append(payload)
+                with stub._writing:
+                    stub.headers.append(self.headers)
+                    stub.payloads.append(payload)
                 answer = stub.behave(payload)
                 if answer is None:
                     self.close_connection = True
