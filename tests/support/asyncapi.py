@@ -1,14 +1,15 @@
 """docs/asyncapi.yaml as tests read it, and its examples as a real handler answers them."""
 
 import json
+import os
 import re
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import jsonschema
 import orjson
+import pytest
 import yaml
 
 from broker.base import Message, Settlement
@@ -19,6 +20,11 @@ from worker.calls import Answered
 from worker.handler import Handler
 from worker.models import build_catalog
 from worker.settings import ModelSettings, Settings
+
+if os.environ.get("CI") == "true":
+    import jsonschema
+else:
+    jsonschema = pytest.importorskip("jsonschema")
 
 PAGE = Path(__file__).parents[2] / "docs/asyncapi.yaml"
 RESULT = b'{"label":"positive"}'
@@ -57,6 +63,11 @@ def validator(part: Any) -> Any:
     JSON Schema's own dialect of regular expressions."""
     exact = jsonschema.validators.extend(jsonschema.Draft7Validator, {"pattern": _pattern})
     return exact({**part, "components": document()["components"]})
+
+
+def valid(part: Any, value: Any) -> bool:
+    """Whether the schema takes this value."""
+    return bool(validator(part).is_valid(value))
 
 
 def _pattern(_: Any, pattern: str, instance: Any, __: Any) -> Iterator[jsonschema.ValidationError]:

@@ -87,3 +87,42 @@ def references(value: Any) -> list[str]:
         return []
     own = [value["$ref"]] if isinstance(value.get("$ref"), str) else []
     return own + [ref for item in value.values() for ref in references(item)]
+
+
+KEYWORDS = frozenset(
+    {
+        *(
+            "$ref",
+            "additionalProperties",
+            "anyOf",
+            "const",
+            "default",
+            "description",
+            "enum",
+            "exclusiveMaximum",
+        ),
+        *(
+            "exclusiveMinimum",
+            "items",
+            "maxItems",
+            "maxLength",
+            "minItems",
+            "minimum",
+            "not",
+            "oneOf",
+            "pattern",
+        ),
+        *("properties", "required", "type"),
+    }
+)
+"""Of draft 7, as far as the document uses them: a validator passes over one that it does not know."""
+
+
+def unknown_keywords(schema: Any) -> set[str]:
+    """What stands where a keyword should, in a schema and in those inside it."""
+    if not isinstance(schema, dict):
+        return set()
+    inside = [schema[name] for name in ("not", "items", "additionalProperties") if name in schema]
+    inside += [item for name in ("anyOf", "oneOf") for item in schema.get(name, [])]
+    inside += schema.get("properties", {}).values()
+    return set(schema) - KEYWORDS | {name for item in inside for name in unknown_keywords(item)}
