@@ -16,7 +16,6 @@ from wire.values import refuse_large_integers
 # The shortest integer beyond 64 bits is -2^63 - 1.
 _LONG_INTEGER = re.compile(rb"[0-9]{19}")
 _NOBODY_WAITS = "reply is false, and this waits for replies; leave it out, or use enqueue"
-
 _EXPECTED_TRACEPARENT = (
     "expected the W3C form in lower case, such as 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 )
