@@ -12,6 +12,7 @@ import pytest
 
 from broker import dead
 from broker.base import JSON, Message
+from broker.envelope import short_text
 from tests.support.asyncapi import (
     PAGE,
     Replay,
@@ -50,11 +51,16 @@ def test_it_is_an_asyncapi_document() -> None:
     for channel in document()["channels"].values():
         placeholders = set(re.findall(r"{(\w+)}", channel["address"] or ""))
         assert placeholders == channel.get("parameters", {}).keys()
+        assert all(
+            part == {"$ref": f"#/components/messages/{name}"} for name, part in channel["messages"].items()
+        )
     for operation in document()["operations"].values():
         reply = operation.get("reply", {})
         if "address" in reply:
             assert resolved(reply["channel"])["address"] is None, "it is the request that names it"
     used = {operation["channel"]["$ref"] for operation in document()["operations"].values()}
+    answers = [at(f"#/channels/{name}/messages") for name in ("answers", "replies", "namedReplies")]
+    assert [sorted(messages) for messages in answers] == [["replies", "reply"]] * 3
     assert used | {"#/channels/answers"} == {f"#/channels/{name}" for name in document()["channels"]}
 
 
@@ -160,6 +166,10 @@ def test_bounds_are_those_of_the_code() -> None:
     request, reply = schema("request")["properties"], schema("reply")["properties"]
     assert request["id"]["maxLength"] == request["model"]["maxLength"] == ID_MAX_CHARS
     longest = schema("requestHeaders")["properties"]["correlation_id"]["maxLength"]
+    assert short_text("x" * longest) is not None
+    assert short_text("x" * (longest + 1)) is None
+    for kind in ("replyHeaders", "deadLetterHeaders"):
+        assert schema(kind)["properties"]["correlation_id"]["maxLength"] == longest
     assert reply["id"]["maxLength"] == longest + len(f".{Limits().message_max_requests - 1}")
     assert reply["version"]["maxLength"] == ModelSettings.model_fields["version"].metadata[1].max_length
     assert schema("error")["properties"]["message"]["maxLength"] == MESSAGE_MAX_CHARS
