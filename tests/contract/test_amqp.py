@@ -319,6 +319,10 @@ def alarm(rabbit_server: RabbitServer) -> Iterator[Callable[[bool], None]]:
 
     def switch(on: bool) -> None:
         rabbit_server.ctl("set_vm_memory_high_watermark", *(["0"] if on else ["absolute", "1GiB"]))
+        until(lambda: is_raised() == on, what="the alarm to be raised" if on else "its end")
+
+    def is_raised() -> bool:
+        return "memory" in rabbit_server.ctl("eval", "rabbit_alarm:get_alarms().")
 
     yield switch
     switch(False)
