@@ -40,6 +40,7 @@ check: $(VENV)/.stamp .tools/venv/.stamp ## style, types, security and documents
 	$(BIN)/ruff format --no-cache --check .
 	$(BIN)/mypy
 	$(BIN)/bandit --quiet --recursive --severity-level medium wire broker producer worker
+	.tools/venv/bin/python -m deploy.check
 
 # What checks deploy/ and drives a browser: none of it is needed to run recollect.
 .tools/venv/.stamp: deploy/requirements.lock
@@ -67,6 +68,7 @@ lock: ## pin what is installed (needs uv)
 	$(PIN) --all-extras pyproject.toml -o requirements.lock
 	$(PIN) bench/requirements.in -o bench/requirements.lock
 	$(PIN) deploy/requirements.in -o deploy/requirements.lock
+	$(PIN) -c requirements.lock pyproject.toml -o deploy/runtime.lock
 	$(PIN) -c requirements.lock examples/deep/requirements.in -o examples/deep/requirements.lock
 
 clean: ## everything made here
