@@ -1,4 +1,4 @@
-"""Everything in deploy/ that can be checked without a cluster: `.tools/venv/bin/python -m deploy.check [ROOT]`.
+"""Checks what is in deploy/, without a cluster: `.tools/venv/bin/python -m deploy.check [ROOT]`.
 
 Exit code 0 where nothing is wrong; else 1, and a line for each thing that is.
 """
@@ -36,7 +36,9 @@ def main() -> int:
 
 def _yaml(root: Path) -> Iterator[str]:
     files = sorted(str(path.relative_to(root)) for path in (root / "deploy").rglob("*.y*ml"))
-    yield from _run(root, sys.executable, "-m", "yamllint", "--strict", "-f", "parsable", "-d", _STYLE, *files)
+    yield from _run(
+        root, sys.executable, "-m", "yamllint", "--strict", "-f", "parsable", "-d", _STYLE, *files
+    )
 
 
 def _kubernetes(place: Path) -> Iterator[str]:
@@ -77,7 +79,8 @@ def _object(item: dict[str, Any], where: str) -> Iterator[str]:
         except kubernetes_validate.SchemaNotFoundError:
             yield f"{where}: no schema for {item['apiVersion']} {item['kind']}"
         except kubernetes_validate.ValidationError as error:
-            yield f"{where}: {'.'.join(str(part) for part in error.path)}: {error.message} (Kubernetes {version})"
+            path = ".".join(str(part) for part in error.path)
+            yield f"{where}: {path}: {error.message} (Kubernetes {version})"
 
 
 def _schema(item: dict[str, Any]) -> Any:

@@ -48,7 +48,10 @@ def render(directory: Path) -> list[Object]:
 
 
 def _generated(wanted: Object, directory: Path) -> Iterator[Object]:
-    for key, kind, place in (("configMapGenerator", "ConfigMap", "data"), ("secretGenerator", "Secret", "stringData")):
+    for key, kind, place in (
+        ("configMapGenerator", "ConfigMap", "data"),
+        ("secretGenerator", "Secret", "stringData"),
+    ):
         for generator in wanted.get(key, ()):
             lines = list(generator.get("literals", ()))
             for name in generator.get("envs", ()):
