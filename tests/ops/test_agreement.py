@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+import yaml
 from prometheus_client import CollectorRegistry
 
 from tests.support.deployed import OVERLAYS, ROOT, Installation, compose, seconds, settings_of, worker_image
@@ -232,12 +233,23 @@ def test_images_have_the_version_of_the_project(installed: Installation) -> None
     assert worker_image().last("USER") == f"{context['runAsUser']}:{context['runAsGroup']}"
 
 
+def test_grafana_finds_prometheus_and_the_dashboard() -> None:
+    """The provisioning's URL and directory are a service and a mount of the compose file."""
+    services, place = compose(), ROOT / "deploy/grafana/provisioning"
+    (source,) = yaml.safe_load((place / "datasources/recollect.yaml").read_text())["datasources"]
+    (provider,) = yaml.safe_load((place / "dashboards/recollect.yaml").read_text())["providers"]
+    url = urlsplit(source["url"])
+    assert f"127.0.0.1:{url.port}:{url.port}" in services[url.hostname]["ports"]
+    inside = [volume.split(":")[1] for volume in services["grafana"]["volumes"]]
+    assert f"{provider['options']['path']}/recollect.json" in inside
+
+
 def test_what_the_compose_file_mounts_is_there() -> None:
     """A bind mount of what is missing becomes an empty directory, and a service without its configuration."""
     for service in compose().values():
         for volume in service.get("volumes", ()):
             if volume.startswith("."):
-                assert _mounted(volume.split(":")[0]).is_dir(), volume
+                assert _mounted(volume.split(":")[0]).exists(), volume
 
 
 def _mounted(name: str) -> Path:

@@ -49,6 +49,8 @@ def test_the_contract_names_every_kind_outcome_and_queue() -> None:
             f"docs/{n}"
             for n in ("contract.md", "why.md", "metrics.md", "settings.md", "operations.md", "benchmarks.md")
         ),
+        "docs/deploy.md",
+        "deploy/kubernetes/README.md",
     ],
 )
 def test_links_between_documents_lead_somewhere(page: str) -> None:

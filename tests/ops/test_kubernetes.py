@@ -13,7 +13,7 @@ import redis
 import yaml
 
 from deploy.check.render import containers
-from tests.support.deployed import OVERLAYS, ROOT, Installation, amount, compose
+from tests.support.deployed import OVERLAYS, ROOT, Installation, amount, compose, has_kustomize
 from tests.support.servers import RabbitServer, ValkeyServer
 from worker.audit import audit
 
@@ -169,17 +169,7 @@ def test_a_generated_name_reaches_keda(installed: Installation) -> None:
     )
 
 
-def _has_kustomize() -> bool:
-    if shutil.which("kubectl") is None:
-        return False
-    said = subprocess.run(
-        ["kubectl", "version", "--client"], capture_output=True, text=True, check=False
-    ).stdout
-    found = re.search(r"Kustomize Version: v(\d+)", said)
-    return found is not None and int(found.group(1)) >= 5
-
-
-@pytest.mark.skipif(not _has_kustomize(), reason="kubectl with kustomize 5 is on no package index")
+@pytest.mark.skipif(not has_kustomize(), reason="kubectl with kustomize 5 is on no package index")
 def test_kustomize_makes_the_same(installed: Installation, tmp_path: Path) -> None:
     """Our reading of an overlay is kustomize's own, but for digests in names and the order of things."""
     shutil.copytree(ROOT / "deploy/kubernetes", tmp_path / "kubernetes", dirs_exist_ok=True)

@@ -1,6 +1,8 @@
 """What deploy/ says a worker runs with, read as a cluster or an engine would."""
 
 import re
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -100,3 +102,14 @@ def amount(text: str) -> int:
 def seconds(text: str) -> float:
     """`60s`."""
     return float(text.removesuffix("s"))
+
+
+def has_kustomize() -> bool:
+    """Whether a kubectl is here that renders what we write."""
+    if shutil.which("kubectl") is None:
+        return False
+    said = subprocess.run(
+        ["kubectl", "version", "--client"], capture_output=True, text=True, check=False
+    ).stdout
+    found = re.search(r"Kustomize Version: v(\d+)", said)
+    return found is not None and int(found.group(1)) >= 5
