@@ -139,13 +139,16 @@ def test_nobody_is_root_and_signals_arrive(stage: Stage) -> None:
 
 
 def test_the_runtime_lock_is_a_part_of_the_lock() -> None:
-    """The image runs what the tests ran: the same version of everything."""
+    """The image runs what the tests ran: the same version of everything, by hash, from no place by name."""
     pins = [
         set(re.findall(r"^([\w.-]+==\S+)", (ROOT / name).read_text(), re.MULTILINE))
         for name in ("deploy/runtime.lock", "requirements.lock")
     ]
     assert pins[0]
     assert pins[0] <= pins[1]
+    text = (ROOT / "deploy/runtime.lock").read_text()
+    assert "--hash=sha256:" in text
+    assert "://" not in text
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     needed = {re.match(r"[\w-]+", dependency)[0] for dependency in project["dependencies"]}  # type: ignore[index]
     assert needed <= {pin.partition("==")[0] for pin in pins[0]}
