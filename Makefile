@@ -32,8 +32,8 @@ deep: .deep/venv/.stamp ## the same with a real deep model (about 100 MB to inst
 	.deep/venv/bin/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
-test: $(VENV)/.stamp ## all tests; those for RabbitMQ need its server on the machine
-	@$(BIN)/python -m pytest
+test: $(VENV)/.stamp ## all tests, two files at a time; those for RabbitMQ need its server on the machine
+	@$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: $(VENV)/.stamp .tools/venv/.stamp ## style, types, security and documents
 	$(BIN)/ruff check --no-cache .

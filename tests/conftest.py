@@ -7,6 +7,7 @@ import signal
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -30,9 +31,27 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     # In the background of a script it is ignored, and so it would be by every process that a test interrupts.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    given = config.getoption("--seed")
+    given = getattr(config, "workerinput", {}).get("seed", config.getoption("--seed"))
     config.stash[_SEED] = random.SystemRandom().randrange(10**6) if given is None else given
     config.stash[_FIGURES] = []
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """All processes of a parallel run have one seed."""
+    node.workerinput["seed"] = node.config.stash[_SEED]
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """What the tests of a process found goes to the one that reports."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["figures"] = session.config.stash[_FIGURES]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """The other end of it."""
+    node.config.stash[_FIGURES] += getattr(node, "workeroutput", {}).get("figures", [])
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
