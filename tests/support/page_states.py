@@ -62,7 +62,7 @@ def falling_behind() -> State:
         worker |= {"busy": 12, "in_progress": 256, "requests_per_second": 134.0}
     state["workers"][1]["version"] = "0.0.9"
     state["workers"][2] |= {"state": "late", "seen_seconds_ago": 14.2, "requests_per_second": 0.0}
-    state["broken"] = [_group("failed request", "model_timeout", 462, 330.0, 12.0, "sentiment"), *_broken()]
+    state["broken"] = [_group("failed request", "model_timeout", 462, 790.0, 12.0, "sentiment"), *_broken()[1:]]
     return state
 
 
@@ -178,7 +178,8 @@ def week() -> State:
     series = _hits(168, 900.0, 0.95)
     for name in series:
         series[name][40:52] = [0] * 12
-    state = _state({name: [n * 60 for n in numbers] for name, numbers in series.items()}, step=3600)
+    hours = {name: [n * 60 for n in numbers[:-1]] + [n * 5 for n in numbers[-1:]] for name, numbers in series.items()}
+    state = _state(hours, step=3600)
     return state | {"verdict": working()["verdict"], "window_seconds": 604800}
 
 
