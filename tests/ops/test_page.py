@@ -1,11 +1,9 @@
 """The page of a fleet, in a real browser, against a server that says what a test wants."""
 
 import json
-import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -13,9 +11,8 @@ from urllib.parse import urlencode
 import pytest
 
 from tests.support import page_states as states
-from tests.support.browser import Browser, missing
+from tests.support.browser import Browser, needs
 from tests.support.page_stub import PAGE, PageStub
-from tests.support.waiting import until
 from wire.errors import Outcome
 from worker.metrics import Metrics
 
@@ -32,31 +29,6 @@ ALL = {
     "week": states.week,
 }
 FIGURES = "() => [...document.querySelectorAll('[data-figure]')].map(n => [n.dataset.figure, n.dataset.of ?? null, n.dataset.value])"
-
-
-def needs(lack: str) -> None:
-    """Skip for what this machine lacks; with CI=true that is a failure."""
-    if lack and os.environ.get("CI") == "true":
-        pytest.fail(lack)
-    if lack:
-        pytest.skip(lack)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """One Chromium for all tests; each opens a page of its own."""
-    needs(missing())
-    with Browser() as opened:
-        yield opened
-
-
-@pytest.fixture
-def stub() -> Iterator[PageStub]:
-    """A server for the page; its state is that of a fleet at work."""
-    served = PageStub(states.working())
-    yield served
-    served.hangs = False
-    served.stop()
 
 
 def seen(browser: Browser, stub: PageStub, **how: Any) -> dict[tuple[str, str | None], str]:
@@ -83,7 +55,9 @@ def test_every_state_is_shown_without_a_complaint(browser: Browser, stub: PageSt
     assert browser.run("() => document.querySelectorAll('img, main script').length") == 0
 
 
-@pytest.mark.parametrize("name", ["working", "falling behind", "broker down", "cache down", "huge", "nothing known"])
+@pytest.mark.parametrize(
+    "name", ["working", "falling behind", "broker down", "cache down", "huge", "nothing known"]
+)
 def test_figures_are_those_of_the_server(browser: Browser, stub: PageStub, name: str) -> None:
     """Each number of the JSON stands in the page as it came."""
     state = stub.state = ALL[name]()
@@ -100,7 +74,11 @@ def test_figures_are_those_of_the_server(browser: Browser, stub: PageStub, name:
             same(count, f"outcome_{outcome}")
     for kind, of, keys in (
         ("queue", "name", ("messages", "oldest_seconds")),
-        ("model", "name", ("calls_per_second", "p50_seconds", "p99_seconds", "attempts_per_call", "busy", "workers_down")),
+        (
+            "model",
+            "name",
+            ("calls_per_second", "p50_seconds", "p99_seconds", "attempts_per_call", "busy", "workers_down"),
+        ),
         ("worker", "id", ("busy", "in_progress", "requests_per_second", "rss_bytes", "seen_seconds_ago")),
     ):
         for item in state[f"{kind}s"]:
@@ -109,7 +87,9 @@ def test_figures_are_those_of_the_server(browser: Browser, stub: PageStub, name:
     for key in ("memory_bytes", "maxmemory_bytes", "evicted"):
         same(state["services"]["cache"][key], f"services.cache.{key}")
     assert browser.text("#verdict").endswith(state["verdict"]["text"])
-    assert browser.run("() => document.querySelector('[role=status]').textContent") == state["verdict"]["text"]
+    assert (
+        browser.run("() => document.querySelector('[role=status]').textContent") == state["verdict"]["text"]
+    )
 
 
 def test_numbers_are_written_as_people_read_them(browser: Browser, stub: PageStub) -> None:
@@ -119,7 +99,14 @@ def test_numbers_are_written_as_people_read_them(browser: Browser, stub: PageStu
     seen(browser, stub)
     written = {
         name: browser.text(f"[data-figure={name}]")
-        for name in ("saved_seconds", "hit_ratio", "failed_ratio", "waiting", "oldest_seconds", "empty_in_seconds")
+        for name in (
+            "saved_seconds",
+            "hit_ratio",
+            "failed_ratio",
+            "waiting",
+            "oldest_seconds",
+            "empty_in_seconds",
+        )
     }
     assert written == {
         "saved_seconds": "229 h",
@@ -149,12 +136,16 @@ def test_outcomes_differ_by_more_than_colour(browser: Browser, stub: PageStub) -
     stub.state["totals"]["outcomes"] = {outcome.value: 5 for outcome in Outcome}
     stub.state["series"]["outcomes"] = {outcome.value: [1] * 15 for outcome in Outcome}
     seen(browser, stub)
-    hatched = browser.run("() => [...document.querySelectorAll('pattern')].map(p => [p.id, p.lastChild.getAttribute('d')])")
+    hatched = browser.run(
+        "() => [...document.querySelectorAll('pattern')].map(p => [p.id, p.lastChild.getAttribute('d')])"
+    )
     assert {name for name, _ in hatched} == {f"p-{outcome.value}" for outcome in Outcome}
     assert len({path for _, path in hatched}) == len(Outcome)
     legend = browser.text("#legend")
     assert all(outcome.value.replace("_", " ") in legend for outcome in Outcome)
-    assert browser.run("() => document.querySelectorAll('#chart-outcomes g rect').length") == 15 * len(Outcome)
+    assert browser.run("() => document.querySelectorAll('#chart-outcomes g rect').length") == 15 * len(
+        Outcome
+    )
 
 
 def test_a_chart_is_read_by_keys_and_as_a_table(browser: Browser, stub: PageStub) -> None:
@@ -165,7 +156,9 @@ def test_a_chart_is_read_by_keys_and_as_a_table(browser: Browser, stub: PageStub
     hits = stub.state["series"]["outcomes"]["hit"]
     assert f"hit {hits[-2]:,}" in browser.text("#read-outcomes")
     browser.click("#numbers summary")
-    rows = browser.run("() => [...document.querySelectorAll('#numbers tbody tr')].map(r => r.cells[1].textContent)")
+    rows = browser.run(
+        "() => [...document.querySelectorAll('#numbers tbody tr')].map(r => r.cells[1].textContent)"
+    )
     assert rows == [f"{count:,}" for count in reversed(hits)]
     assert browser.text("#marks").endswith("sentiment version 2")
 
@@ -181,7 +174,9 @@ def test_colours_can_be_read(browser: Browser, stub: PageStub) -> None:
 
 
 @pytest.mark.parametrize("model", ["", 'a"b\\c'])
-def test_what_a_tooltip_says_can_be_asked(browser: Browser, stub: PageStub, model: str, tmp_path: Path) -> None:
+def test_what_a_tooltip_says_can_be_asked(
+    browser: Browser, stub: PageStub, model: str, tmp_path: Path
+) -> None:
     """Its PromQL parses, for any model's name, and names only metrics that a worker has."""
     needs("" if shutil.which("promtool") else "there is no promtool on this machine")
     browser.open(f"{stub.url}#{urlencode({'model': model})}")

@@ -1,10 +1,13 @@
 """A real browser for tests: Debian's Chromium, driven from the environment that has playwright."""
 
 import json
+import os
 import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from tests.support.waiting import until
 
@@ -19,6 +22,14 @@ def missing() -> str:
     if not _TOOLS.exists():
         return "there is no .tools/venv (make .tools/venv/.stamp)"
     return ""
+
+
+def needs(lack: str) -> None:
+    """Skip for what this machine lacks; with CI=true that is a failure."""
+    if lack and os.environ.get("CI") == "true":
+        pytest.fail(lack)
+    if lack:
+        pytest.skip(lack)
 
 
 class Browser:
@@ -49,10 +60,26 @@ class Browser:
         self._child.stdout.close()
 
     def open(
-        self, url: str, width: int = 1280, height: int = 900, scheme: str = "light", script: str = ""
+        self,
+        url: str,
+        width: int = 1280,
+        height: int = 900,
+        scheme: str = "light",
+        script: str = "",
+        stopped: bool = False,
     ) -> None:
-        """Go there in a fresh profile; `script` runs before the page's own."""
-        self._ask("open", url=url, width=width, height=height, scheme=scheme, script=script)
+        """Go there in a fresh profile; `script` runs before the page's own.
+
+        Where the clock is `stopped`, the page's time passes only by `pass_seconds`.
+        """
+        self._ask("open", url=url, width=width, height=height, scheme=scheme, script=script, stopped=stopped)
+
+    def pass_seconds(self, seconds: float) -> None:
+        """Let the page's timers believe that it is so much later."""
+        self._ask("pass_seconds", seconds=seconds)
+
+    def reload(self) -> None:
+        self._ask("reload")
 
     def run(self, script: str, argument: Any = None) -> Any:
         """What the JavaScript expression or function gives."""
@@ -89,7 +116,9 @@ class Browser:
 
     def text(self, selector: str) -> str:
         """The text that is seen there; empty where it is hidden."""
-        script = "s => { const n = document.querySelector(s); return n && n.checkVisibility() ? n.innerText : '' }"
+        script = (
+            "s => { const n = document.querySelector(s); return n && n.checkVisibility() ? n.innerText : '' }"
+        )
         return str(self.run(script, selector))
 
     def until_text(self, selector: str, wanted: str, seconds: float = 20) -> str:

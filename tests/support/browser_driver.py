@@ -21,7 +21,7 @@ class Driver:
         self._said: list[str] = []
         self._hosts: set[str] = set()
 
-    def open(self, url: str, width: int, height: int, scheme: str, script: str) -> None:
+    def open(self, url: str, width: int, height: int, scheme: str, script: str, stopped: bool) -> None:
         if self._context:
             self._context.close()
         self._said, self._hosts = [], set()
@@ -33,13 +33,27 @@ class Driver:
         page.on("console", lambda said: self._said.append(f"{said.type}: {said.text}"))
         page.on("pageerror", lambda error: self._said.append(f"error: {error}"))
         page.on("dialog", lambda box: (self._said.append(f"dialog: {box.message}"), box.dismiss()))
-        page.on("request", lambda asked: self._hosts.add(asked.url.split("/")[2] if "//" in asked.url else "data"))
+        page.on(
+            "request", lambda asked: self._hosts.add(asked.url.split("/")[2] if "//" in asked.url else "data")
+        )
         if script:
             page.add_init_script(script)
+        if stopped:
+            page.clock.install(time="2025-11-28T14:00:00Z")
         page.goto(url)
+        if stopped:
+            page.clock.pause_at("2025-11-28T15:00:00Z")
 
     def page(self, method: str, arguments: list[Any], named: dict[str, Any]) -> Any:
         return getattr(self._page, method)(*arguments, **named)
+
+    def pass_seconds(self, seconds: float) -> None:
+        assert self._page
+        self._page.clock.run_for(int(seconds * 1000))
+
+    def reload(self) -> None:
+        assert self._page
+        self._page.reload()
 
     def press(self, key: str) -> None:
         assert self._page

@@ -62,7 +62,10 @@ def falling_behind() -> State:
         worker |= {"busy": 12, "in_progress": 256, "requests_per_second": 134.0}
     state["workers"][1]["version"] = "0.0.9"
     state["workers"][2] |= {"state": "late", "seen_seconds_ago": 14.2, "requests_per_second": 0.0}
-    state["broken"] = [_group("failed request", "model_timeout", 462, 790.0, 12.0, "sentiment"), *_broken()[1:]]
+    state["broken"] = [
+        _group("failed request", "model_timeout", 462, 790.0, 12.0, "sentiment"),
+        *_broken()[1:],
+    ]
     return state
 
 
@@ -70,7 +73,10 @@ def broker_down() -> State:
     """The queue's server is away; the figures of the fleet, which are with the cache, are still there."""
     state = working()
     url, error = "redis://queue:6379/0", "Error 111 connecting to queue:6379. Connection refused."
-    state["verdict"] = {"level": "bad", "text": "Not working: the broker cannot be reached from 3 of 3 workers."}
+    state["verdict"] = {
+        "level": "bad",
+        "text": "Not working: the broker cannot be reached from 3 of 3 workers.",
+    }
     state["services"]["broker"] = {"url": url, "is_ok": False, "error": error}
     state["totals"] |= dict.fromkeys(
         ("waiting", "oldest_seconds", "empty_in_seconds", "dead_letters"), None
@@ -140,9 +146,13 @@ def hostile(text: str) -> State:
         worker |= {"id": text, "host": text, "version": text, "state": text}
     for queue in state["queues"]:
         queue["name"] = f"{queue['name']}{text}"
-    state["broken"] = [_group(text, text, 3, 60.0, 5.0, text), _group("dead letter", text, 2, 60.0, 5.0, None)]
+    state["broken"] = [
+        _group(text, text, 3, 60.0, 5.0, text),
+        _group("dead letter", text, 2, 60.0, 5.0, None),
+    ]
     state["services"] = {
-        name: known | {"url": text, "is_ok": False, "error": text} for name, known in state["services"].items()
+        name: known | {"url": text, "is_ok": False, "error": text}
+        for name, known in state["services"].items()
     }
     state["services"]["cache"] |= {"version": text, "policy": text}
     return state
@@ -178,7 +188,10 @@ def week() -> State:
     series = _hits(168, 900.0, 0.95)
     for name in series:
         series[name][40:52] = [0] * 12
-    hours = {name: [n * 60 for n in numbers[:-1]] + [n * 5 for n in numbers[-1:]] for name, numbers in series.items()}
+    hours = {
+        name: [n * 60 for n in numbers[:-1]] + [n * 5 for n in numbers[-1:]]
+        for name, numbers in series.items()
+    }
     state = _state(hours, step=3600)
     return state | {"verdict": working()["verdict"], "window_seconds": 604800}
 
@@ -284,7 +297,12 @@ def _worker(name: str, number: int, state: str, version: str) -> State:
 
 
 def _queues(requests: int, oldest: float, misses: int, oldest_miss: float, dead: int) -> list[State]:
-    rows = (("requests", requests, oldest), ("misses", misses, oldest_miss), ("replies", 0, 0), ("dead", dead, 7300.0 * bool(dead)))
+    rows = (
+        ("requests", requests, oldest),
+        ("misses", misses, oldest_miss),
+        ("replies", 0, 0),
+        ("dead", dead, 7300.0 * bool(dead)),
+    )
     return [{"name": f"recollect.{name}", "messages": n, "oldest_seconds": age} for name, n, age in rows]
 
 
@@ -298,4 +316,11 @@ def _broken() -> list[State]:
 
 
 def _group(what: str, kind: str, count: int, first: float, last: float, model: str | None) -> State:
-    return {"what": what, "kind": kind, "model": model, "count": count, "first": NOW - first, "last": NOW - last}
+    return {
+        "what": what,
+        "kind": kind,
+        "model": model,
+        "count": count,
+        "first": NOW - first,
+        "last": NOW - last,
+    }

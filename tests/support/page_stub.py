@@ -87,9 +87,15 @@ def _server(stub: PageStub, port: int) -> ThreadingHTTPServer:
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             stub.asked.append(self.path)
-            stub.posted.append({**body, "header": self.headers["X-Recollect"], "origin": self.headers["Origin"]})
+            stub.posted.append(
+                {**body, "header": self.headers["X-Recollect"], "origin": self.headers["Origin"]}
+            )
             allowed = isinstance(stub.state, dict) and stub.state["allows_actions"]
-            said = {"done": 12, "refused": 0, "said": "12 letters replayed"} if allowed else {"error": "read-only"}
+            said = (
+                {"done": 12, "refused": 0, "said": "12 letters replayed"}
+                if allowed
+                else {"error": "read-only"}
+            )
             self.reply(200 if allowed else 405, json.dumps(said).encode(), "application/json")
 
         def reply(self, code: int, body: bytes, kind: str, policy: str = "") -> None:
