@@ -28,7 +28,8 @@ ALL = {
     "huge": states.huge,
     "week": states.week,
 }
-FIGURES = "() => [...document.querySelectorAll('[data-figure]')].map(n => [n.dataset.figure, n.dataset.of ?? null, n.dataset.value])"
+FIGURES = """() => [...document.querySelectorAll("[data-figure]")]
+  .map(node => [node.dataset.figure, node.dataset.of ?? null, node.dataset.value])"""
 
 
 def seen(browser: Browser, stub: PageStub, **how: Any) -> dict[tuple[str, str | None], str]:
@@ -124,6 +125,7 @@ def test_a_change_is_shown_at_the_next_poll(browser: Browser, stub: PageStub) ->
     """Two seconds later, without a reload."""
     seen(browser, stub)
     changed = states.falling_behind()
+    changed["models"][0]["workers_down"] = 1
     stub.state = changed
     browser.until_text("#verdict", "Falling behind")
     assert float(figures(browser)["waiting", None]) == changed["totals"]["waiting"]

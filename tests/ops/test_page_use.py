@@ -1,6 +1,5 @@
 """How the page asks, waits, heals and acts, in a real browser; time passes there when a test says so."""
 
-import json
 from typing import Any
 
 import pytest
@@ -14,7 +13,23 @@ HIDE = """hidden => {
   Object.defineProperty(document, "hidden", { get: () => hidden, configurable: true });
   document.dispatchEvent(new Event("visibilitychange"));
 }"""
-NO_STORAGE = "Object.defineProperty(window, 'localStorage', { get() { throw new DOMException('denied', 'SecurityError'); } });"
+NO_STORAGE = """Object.defineProperty(window, "localStorage", {
+  get() { throw new DOMException("denied", "SecurityError"); }
+});"""
+
+FIND_CONTROLS = """() => {
+  window.wanted = [...document.querySelectorAll("a[href], button, select, input, summary, [tabindex='0']")]
+    .filter(n => n.checkVisibility() && !n.disabled && !(n.type === "radio" && !n.checked));
+  window.nameless = wanted.filter(n => !n.labels?.length && !n.ariaLabel && !n.textContent.trim())
+    .map(n => n.outerHTML);
+  window.met = new Set();
+  window.dull = [];
+}"""
+MEET_FOCUS = """() => {
+  const n = document.activeElement, shown = n.type === "radio" ? n.closest("label") : n;
+  met.add(n);
+  if (n !== document.body && getComputedStyle(shown).outlineStyle === "none") dull.push(n.outerHTML);
+}"""
 
 
 def opened(browser: Browser, stub: PageStub, **how: Any) -> None:
@@ -37,7 +52,9 @@ def test_it_asks_every_two_seconds_while_somebody_looks(browser: Browser, stub: 
     browser.pass_seconds(600)
     browser.run("() => fetch('lookup')")  # whatever was asked before this has arrived
     assert len(stub.polls()) == before
+    stub.state = states.falling_behind()
     browser.run(HIDE, False)
+    browser.until_text("#verdict", "Falling behind")
     before = asked(stub, before)
     browser.click("#hold")
     browser.pass_seconds(600)
@@ -152,139 +169,14 @@ def test_what_is_looked_at_is_kept(browser: Browser, stub: PageStub, script: str
 
 
 def test_the_keyboard_reaches_everything(browser: Browser, stub: PageStub) -> None:
-    """Each control has the focus once on a way through the page, and shows it."""
+    """Each control has the focus once on a way through the page, shows it, and has a name."""
     stub.state = states.falling_behind() | {"allows_actions": True}
     opened(browser, stub)
-    browser.run("""() => {
-      window.wanted = [...document.querySelectorAll("a[href], button, select, input, summary, [tabindex='0']")]
-        .filter(n => n.checkVisibility() && !n.disabled && !(n.type === "radio" && !n.checked));
-      window.met = new Set(); window.dull = [];
-    }""")
-    mark = """() => {
-      const n = document.activeElement, shown = n.type === "radio" ? n.closest("label") : n;
-      window.met.add(n);
-      if (n !== document.body && getComputedStyle(shown).outlineStyle === "none") window.dull.push(n.outerHTML);
-    }"""
+    browser.run(FIND_CONTROLS)
     for _ in range(browser.run("() => wanted.length") + 2):
         browser.press("Tab")
-        browser.run(mark)
+        browser.run(MEET_FOCUS)
+    assert browser.run("() => wanted.length") > 30
     assert browser.run("() => wanted.filter(n => !met.has(n)).map(n => n.outerHTML)") == []
     assert browser.run("() => dull") == []
-    assert (
-        browser.run(
-            "() => wanted.filter(n => n.matches('button, input, select') && !n.labels?.length && !n.ariaLabel && !n.textContent.trim()).length"
-        )
-        == 0
-    )
-
-
-def test_a_read_only_server_offers_nothing_to_press(browser: Browser, stub: PageStub) -> None:
-    """And says so."""
-    opened(browser, stub)
-    assert browser.text("#readonly") == "read-only"
-    assert (
-        browser.run(
-            "() => [...document.querySelectorAll('main button')].filter(b => b.checkVisibility() && !b.matches('.info, #lookup *')).length"
-        )
-        == 0
-    )
-
-
-@pytest.mark.parametrize(
-    ("button", "named", "body"),
-    [
-        (
-            "[data-items=broken] tr:nth-child(3) button:nth-child(1)",
-            "Replay the poison",
-            {"action": "replay", "reason": "poison"},
-        ),
-        (
-            "[data-items=broken] tr:nth-child(3) button:nth-child(2)",
-            "never answered",
-            {"action": "purge_dead", "reason": "poison"},
-        ),
-        ("#letters button:nth-child(1)", "There are 4 now", {"action": "replay", "reason": None}),
-        ("#letters button:nth-child(2)", "There are 4 now", {"action": "purge_dead", "reason": None}),
-        (
-            "[data-items=models] tr:nth-child(1) button",
-            "costs a model call",
-            {"action": "purge_cache", "model": "sentiment"},
-        ),
-        ("#rest", "nothing is lost", {"action": "pause"}),
-    ],
-)
-def test_an_action_is_asked_for_first(
-    browser: Browser, stub: PageStub, button: str, named: str, body: dict[str, Any]
-) -> None:
-    """The question names what and how many; only a yes sends it, as one from this page."""
-    stub.state = states.falling_behind() | {"allows_actions": True}
-    opened(browser, stub)
-    browser.click(button)
-    assert named in browser.text("#sure") or named.lower() in browser.text("#sure").lower()
-    browser.press("Escape")
-    browser.click(button)
-    browser.press("Enter")  # the focus is on Cancel
-    assert browser.text("#sure") == ""
-    assert stub.posted == []
-    browser.click(button)
-    browser.click("#yes")
-    until(lambda: stub.posted, what="the action")
-    assert stub.posted == [{**body, "header": "1", "origin": stub.url.rstrip("/")}]
-    until(lambda: "12 letters replayed" in browser.text("main"), what="what was done")
-
-
-def test_a_paused_fleet_can_be_resumed(browser: Browser, stub: PageStub) -> None:
-    """The button says what it would do."""
-    stub.state = states.working() | {"allows_actions": True, "is_paused": True}
-    opened(browser, stub)
-    assert browser.text("#rest") == "Resume the workers"
-    browser.click("#rest")
-    browser.click("#yes")
-    until(lambda: stub.posted, what="the action")
-    assert stub.posted[0]["action"] == "resume"
-
-
-def test_a_refusal_is_said(browser: Browser, stub: PageStub) -> None:
-    """The server has the last word."""
-    stub.state = states.working() | {"allows_actions": True}
-    opened(browser, stub)
-    browser.click("#rest")
-    stub.state = states.working()
-    browser.click("#yes")
-    browser.until_text("#said-workers", "Not done: read-only")
-
-
-def test_an_entry_is_looked_up_and_its_result_shown_when_asked(browser: Browser, stub: PageStub) -> None:
-    """What is in a cache may be somebody's secret; and a large integer keeps its digits."""
-    entry = {
-        "key": "a" * 64,
-        "model": "sentiment",
-        "version": "1",
-        "redis_key": "recollect:k1:sentiment:1:{a}",
-        "is_stored": True,
-        "age_seconds": 12.0,
-        "ttl_seconds": 80000.0,
-        "model_seconds": 0.18,
-        "size_bytes": 120,
-        "result": {"id": 9007199254740993, "score": 1.0, "text": "<b>secret</b>"},
-    }
-    stub.looked_up = 200, entry
-    opened(browser, stub)
-    browser.fill("#query", '{"text": "a&b=c"}')
-    browser.press("Enter")
-    text = browser.until_text("#found", "remembered")
-    assert "22 h 13 min" in text
-    assert "secret" not in text
-    assert (
-        stub.asked[-1].split("?")[1].startswith("q=%7B%22text%22%3A+%22a%26b%3Dc%22%7D")
-        or "/status.json" in stub.asked[-1]
-    )
-    browser.click("#reveal")
-    shown = browser.until_text("#result", "secret")
-    assert "9007199254740993" in shown
-    assert json.loads(shown) == entry["result"]
-    stub.looked_up = 400, {"error": "<i>neither a key nor JSON</i>"}
-    browser.fill("#query", "{")
-    browser.press("Enter")
-    browser.until_text("#not-found", "<i>neither a key nor JSON</i>")
-    assert browser.text("#found") == ""
+    assert browser.run("() => nameless") == []

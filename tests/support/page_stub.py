@@ -10,16 +10,16 @@ from urllib.parse import parse_qs, urlsplit
 
 PAGE = Path(__file__).parents[2] / "worker/page/page.html"
 POLICY = (
-    "default-src 'none'; script-src 'nonce-{0}'; style-src 'nonce-{0}'; connect-src 'self'; img-src 'self' data:; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    "default-src 'none'; script-src 'nonce-{0}'; style-src 'nonce-{0}'; connect-src 'self'; "
+    "img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 
 
 class PageStub:
-    """`state` is what /status.json answers with; a number in its place is a status code, bytes are a raw body.
+    """`state` is what /status.json answers: JSON, or a number for a status code, or bytes for a raw body.
 
-    `asked` holds the paths of all requests to it, `posted` what was sent to /actions. While `hangs`, nothing is
-    answered but the page. `looked_up` is (code, JSON) of /lookup.
+    `asked` holds the paths of all requests to it, `posted` what was sent to /actions. While `hangs`, polls
+    get no answer. `looked_up` is (code, JSON) of /lookup.
     """
 
     def __init__(self, state: Any) -> None:
