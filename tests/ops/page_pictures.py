@@ -32,7 +32,7 @@ def main() -> None:
     with Browser() as browser, TemporaryDirectory() as place:
         for name, (state, width, scheme) in _PICTURES.items():
             stub = PageStub(state())
-            browser.open(stub.url, width=width, height=1500, scheme=scheme)
+            browser.open(stub.url, width=width, height=800 if width == _WIDE else 1500, scheme=scheme)
             browser.until_text("#fresh", "updated")
             shot = Path(place) / "shot.png"
             browser.picture(shot, full_page=width == _WIDE)
@@ -43,7 +43,7 @@ def main() -> None:
 
 
 def with_palette(png: bytes) -> bytes:
-    """The same picture (8 bits a channel, not interlaced) in its 256 most common colours: half the bytes."""
+    """The same picture (8 bits a channel, not interlaced) in at most 256 of its colours: half the bytes."""
     parts = list(_chunks(png))
     width, height, _, kind = struct.unpack(">IIBB", parts[0][1][:10])
     size = {2: 3, 6: 4}[kind]
@@ -51,8 +51,8 @@ def with_palette(png: bytes) -> bytes:
     rows = list(_unfiltered(raw, width * size, height, size))
     pixels = [[row[at : at + 3] for at in range(0, len(row), size)] for row in rows]
     counts = Counter(pixel for row in pixels for pixel in row)
-    palette = [colour for colour, _ in counts.most_common(_COLOURS)]
-    place = {colour: _nearest(colour, palette) for colour in counts}
+    palette = _palette(counts)
+    place = {colour: min(range(len(palette)), key=lambda n: _apart(palette[n], colour)) for colour in counts}
     lines = b"".join(b"\0" + bytes(place[pixel] for pixel in row) for row in pixels)
     header = struct.pack(">IIBBBBB", width, height, 8, 3, 0, 0, 0)
     return _SIGNATURE + b"".join(
@@ -66,9 +66,20 @@ def with_palette(png: bytes) -> bytes:
     )
 
 
-def _nearest(colour: bytes, palette: list[bytes]) -> int:
-    distances = [sum((a - b) ** 2 for a, b in zip(colour, other, strict=True)) for other in palette]
-    return distances.index(min(distances))
+def _palette(counts: Counter[bytes]) -> list[bytes]:
+    """The most common, then each time the one that would be missed most."""
+    palette = [colour for colour, _ in counts.most_common(_COLOURS // 2)]
+    missed = {colour: min(_apart(colour, other) for other in palette) for colour in counts}
+    while len(palette) < min(_COLOURS, len(counts)):
+        worst = max(missed, key=lambda colour: missed[colour] * counts[colour])
+        palette.append(worst)
+        for colour, distance in missed.items():
+            missed[colour] = min(distance, _apart(colour, worst))
+    return palette
+
+
+def _apart(one: bytes, other: bytes) -> int:
+    return (one[0] - other[0]) ** 2 + (one[1] - other[1]) ** 2 + (one[2] - other[2]) ** 2
 
 
 def _chunks(png: bytes) -> Iterator[tuple[bytes, bytes]]:
