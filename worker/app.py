@@ -2,6 +2,7 @@
 
 import gc
 import importlib.metadata
+import ipaddress
 import secrets
 import signal
 import time
@@ -90,6 +91,16 @@ def serve(settings: Settings, app: App, log: Log, stack: ExitStack) -> None:
     server = HealthServer(app, settings.http_host, settings.http_port)
     stack.callback(server.close)
     log.info("listening", url=f"{server.url}/metrics", page=f"{server.url}/")
+    if settings.allow_actions and not _is_own(settings.http_host):
+        hint = "there is no login: put something in front that asks who you are"
+        log.warning("open page", said="whoever reaches it may replay, purge and pause", hint=hint)
+
+
+def _is_own(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _build_callees(settings: Settings, watch: Watch) -> dict[str, Callee]:

@@ -246,6 +246,17 @@ def test_actions_are_done_where_they_are_allowed(rig: Rig) -> None:
     ]  # fmt: skip
 
 
+def test_a_page_that_others_reach_and_may_act_from_is_warned_of(redis_rig: Rig) -> None:
+    """Once, at the start; on this machine alone it is what was asked for."""
+    own, others = (
+        dashboard(redis_rig, "--allow-actions"),
+        dashboard(redis_rig, "--allow-actions", "--http-host", "0.0.0.0"),
+    )
+    assert not own.events("open page")
+    (said,) = others.events("open page")
+    assert "replay, purge and pause" in str(said["said"])
+
+
 def test_only_the_page_itself_may_act(redis_rig: Rig) -> None:
     """Any web page can make its reader's browser send a request here; none can make it look like ours."""
     allowed = dashboard(redis_rig, "--allow-actions")
