@@ -5,6 +5,8 @@ from urllib.parse import urlsplit
 
 import redis
 
+from worker.server_holes import known_hole
+
 _CACHE_POLICY = "allkeys-lfu"
 
 
@@ -16,6 +18,9 @@ def audit(client: "redis.Redis", *, carries_queue: bool) -> list[str]:
     info: dict[str, Any] = client.info("memory")
     policy, limit = str(info.get("maxmemory_policy", "")), int(info.get("maxmemory", 0))
     said = []
+    hole = None if carries_queue else known_hole(client.info("server"))
+    if hole is not None:
+        said.append(f"{hole.said}; hint: {hole.hint}")
     if carries_queue and policy.startswith("allkeys"):
         said.append(
             f"maxmemory-policy is {policy}, and the queue is on this server: it may be evicted; "

@@ -11,6 +11,7 @@ from broker.embedded import join
 from broker.redis.address import Address
 from broker.redis.link import Link
 from worker.probe import Line
+from worker.server_holes import Hole, known_hole
 from worker.settings import Settings
 
 _SECONDS = 3.0
@@ -32,6 +33,7 @@ class Server:
     appends: bool
     fsync: str | None
     snapshots: bool | None
+    hole: Hole | None
 
     @classmethod
     def of(cls, info: Mapping[str, str], config: Mapping[str, str]) -> "Server":
@@ -49,6 +51,7 @@ class Server:
             info.get("aof_enabled") == "1",
             config.get("appendfsync"),
             bool(config["save"]) if "save" in config else None,
+            known_hole(info),
         )
 
     @property
@@ -115,6 +118,8 @@ def _of_its_kind(server: Server) -> list[Line]:
     if server.role == "slave":
         said = "the server is a replica: it takes no writes, or forgets them when its primary speaks"
         lines.append(("fail", "queue", said, "broker_url must be the primary's address"))
+    if server.hole is not None:
+        lines.append(("warn", "queue", server.hole.said, server.hole.hint))
     return lines
 
 

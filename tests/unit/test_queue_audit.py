@@ -8,7 +8,7 @@ from worker.queue_audit import Server, audit_queue, judge
 from worker.settings import Settings
 
 INFO = {
-    "redis_version": "7.2.4",
+    "redis_version": "7.2.99",
     "role": "master",
     "maxmemory": "0",
     "maxmemory_policy": "noeviction",
@@ -37,15 +37,21 @@ def build(**settings: Any) -> Settings:
         ({"maxmemory_policy": "allkeys-lfu"}, {}, {}, {"warn": "with a maxmemory", "ok": "1 s"}),
         ({"maxmemory": "100", "maxmemory_policy": "volatile-lfu"}, {}, {}, {"ok": "1 s"}),
         ({"role": "slave"}, {}, {}, {"fail": "is a replica", "ok": "1 s"}),
-        ({"redis_version": "6.0.16"}, {}, {}, {"fail": "Redis 6.0.16 is too old", "ok": "1 s"}),
-        ({"redis_version": "6.2.0"}, {}, {}, {"ok": "Redis 6.2.0"}),
-        ({"redis_version": "unstable"}, {}, {}, {"ok": "Redis unstable"}),
-        ({"valkey_version": "9.0.1"}, {}, {}, {"ok": "Valkey 9.0.1"}),
-        ({}, {}, {"durability": "strict"}, {"ok": "confirmed means on disk"}),
-        ({"redis_version": "7.0.15"}, {}, {"durability": "strict"}, {"fail": "is everysec", "ok": "1 s"}),
-        ({"redis_version": "7.0.15"}, None, {"durability": "strict"}, {"fail": "cannot be read", "ok": ""}),
         (
-            {"redis_version": "6.2.14"},
+            {"redis_version": "6.0.16"},
+            {},
+            {},
+            {"fail": "Redis 6.0.16 is too old", "warn": "gets no fixes", "ok": "1 s"},
+        ),
+        ({"redis_version": "6.2.0"}, {}, {}, {"warn": "holes", "ok": "Redis 6.2.0"}),
+        ({"redis_version": "6.2.99"}, {}, {}, {"ok": "Redis 6.2.99"}),
+        ({"redis_version": "unstable"}, {}, {}, {"ok": "Redis unstable"}),
+        ({"valkey_version": "9.1.2"}, {}, {}, {"ok": "Valkey 9.1.2"}),
+        ({}, {}, {"durability": "strict"}, {"ok": "confirmed means on disk"}),
+        ({"redis_version": "6.2.99"}, {}, {"durability": "strict"}, {"fail": "is everysec", "ok": "1 s"}),
+        ({"redis_version": "6.2.99"}, None, {"durability": "strict"}, {"fail": "cannot be read", "ok": ""}),
+        (
+            {"redis_version": "6.2.99"},
             {"appendfsync": "always"},
             {"durability": "strict"},
             {"ok": "confirmed means on disk"},
