@@ -11,6 +11,12 @@ import waitress
 from prometheus_client import CollectorRegistry, make_wsgi_app
 
 _THREADS = 4  # an action may take a while, and probes must not wait for it
+# Slow clients cost a descriptor each and no thread: so many may be slow before a probe waits, and half of the
+# usual 1,024 descriptors are left. Who says nothing is hung up on. waitress's own bounds are 100 links, two
+# minutes, and a body of 1 GiB.
+_LINKS = 500
+_SILENT_SECONDS = 15
+_HEADER_BYTES, _BODY_BYTES = 1 << 16, 1 << 17
 
 Check = Callable[[], str | None]
 Start = Callable[..., Any]
@@ -119,7 +125,17 @@ class HealthServer:
 
     def __init__(self, app: Callable[..., Iterable[bytes]], host: str, port: int) -> None:
         listener = _listen(host, port)
-        self._server = waitress.create_server(app, sockets=[listener], threads=_THREADS, ident="recollect")
+        self._server = waitress.create_server(
+            app,
+            sockets=[listener],
+            threads=_THREADS,
+            ident="recollect",
+            connection_limit=_LINKS,
+            channel_timeout=_SILENT_SECONDS,
+            cleanup_interval=_SILENT_SECONDS // 3,
+            max_request_header_size=_HEADER_BYTES,
+            max_request_body_size=_BODY_BYTES,
+        )
         self.port = int(self._server.effective_port)
         self.url = f"http://{host if ':' not in host else f'[{host}]'}:{self.port}"
         self._thread = threading.Thread(target=self._serve, name="http", daemon=True)

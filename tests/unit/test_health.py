@@ -185,3 +185,26 @@ def test_a_worker_is_not_ready_until_it_says_so() -> None:
     assert readiness.wrong() == "starting"
     readiness.reason = None
     assert readiness.wrong() is None
+
+
+def test_two_hundred_slow_clients_do_not_keep_others_out(server: HealthServer) -> None:
+    """Each has begun a request and never ends it: more than waitress takes by default."""
+    slow = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(200)]
+    for link in slow:
+        link.sendall(b"GET /livez HTTP/1.1\r\nHost: a\r\nX-Slow: ")
+    with urllib.request.urlopen(f"{server.url}/livez", timeout=10) as answer:
+        assert answer.status == 200
+    for link in slow:
+        link.close()
+
+
+def test_a_request_larger_than_any_of_ours_is_refused(server: HealthServer) -> None:
+    """Neither headers nor a body without end are kept in memory."""
+    for request in (
+        b"GET /livez HTTP/1.1\r\nHost: a\r\nX-Large: " + b"x" * 70_000,
+        b"POST /actions HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000000\r\n\r\n",
+    ):
+        with socket.create_connection(("127.0.0.1", server.port), timeout=10) as link:
+            link.sendall(request)
+            status = link.recv(12)
+        assert status in (b"HTTP/1.1 431", b"HTTP/1.1 413", b"HTTP/1.0 431", b"HTTP/1.0 413"), status
