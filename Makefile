@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo deep test check bench chaos soak lock clean
+.PHONY: help setup demo deep test check audit bench chaos soak lock clean
 
 help: ## what can be made
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1|/' | column -t -s '|'
@@ -41,6 +41,17 @@ check: $(VENV)/.stamp .tools/venv/.stamp ## style, types, security and documents
 	$(BIN)/mypy
 	$(BIN)/bandit --quiet --recursive --severity-level medium wire broker producer worker
 	.tools/venv/bin/python -m deploy.check
+	$(BIN)/python -m pytest --quiet tests/ops/test_code_rules.py
+
+audit: .audit/venv/.stamp ## known holes in what is pinned (asks a database on the network)
+	@for lock in . bench deploy examples/deep; do echo "$$lock/requirements.lock"; \
+	  .audit/venv/bin/pip-audit --require-hashes --disable-pip --progress-spinner off -r $$lock/requirements.lock || failed=1; done; exit $${failed:-0}
+
+# Not pinned: an old scanner would miss what is new.
+.audit/venv/.stamp:
+	$(PYTHON) -m venv --clear .audit/venv
+	.audit/venv/bin/python -m pip install --quiet pip-audit
+	@touch $@
 
 # What checks deploy/ and drives a browser: none of it is needed to run recollect.
 .tools/venv/.stamp: deploy/requirements.lock
@@ -72,4 +83,4 @@ lock: ## pin what is installed (needs uv)
 	$(PIN) -c requirements.lock examples/deep/requirements.in -o examples/deep/requirements.lock
 
 clean: ## everything made here
-	rm -rf $(VENV) .bench .deep .tools .recollect build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .audit .bench .deep .tools .recollect build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
