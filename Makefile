@@ -45,7 +45,7 @@ check: $(VENV)/.stamp .tools/venv/.stamp ## style, types, security and documents
 
 audit: .audit/venv/.stamp ## known holes in what is pinned (asks a database on the network)
 	@for lock in . bench deploy examples/deep; do echo "$$lock/requirements.lock"; \
-	  .audit/venv/bin/pip-audit --require-hashes --disable-pip --progress-spinner off -r $$lock/requirements.lock || failed=1; done; exit $${failed:-0}
+	  .audit/venv/bin/pip-audit --strict --require-hashes --disable-pip --progress-spinner off -r $$lock/requirements.lock || failed=1; done; exit $${failed:-0}
 
 # Not pinned: an old scanner would miss what is new.
 .audit/venv/.stamp:

@@ -41,7 +41,10 @@ def audit(client: "redis.Redis", *, carries_queue: bool) -> list[str]:
 
 def same_server(one: str, other: str) -> bool:
     """Whether two URLs name one server: another database, user or password on it changes nothing."""
-    first, second = urlsplit(one), urlsplit(other)
+    try:
+        first, second = urlsplit(one), urlsplit(other)
+    except ValueError:  # neither can be asked, which is said elsewhere
+        return one == other
     if not first.netloc or not second.netloc:
         return one == other
     return first.netloc.rpartition("@")[2] == second.netloc.rpartition("@")[2]

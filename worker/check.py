@@ -90,7 +90,7 @@ def _check_cache(loaded: Loaded) -> list[Line]:
             stack.callback(client.close)
             said = audit(client, carries_queue=same_server(settings.cache_url, settings.broker_url))
             alive = count_alive(client, Names(settings.prefix))
-    except (redis.RedisError, OSError, BrokerError) as error:
+    except (redis.RedisError, OSError, BrokerError, ValueError) as error:
         hint = "is it running, and is RECOLLECT_CACHE_URL its address?"
         return [("fail", "cache", f"{shown}: {error}", hint)]
     workers: Line = ("ok", "workers", f"{alive or 'none'} alive", "")

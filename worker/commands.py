@@ -73,7 +73,7 @@ def cache(arguments: argparse.Namespace, loaded: Loaded) -> int:
                 print_json({"model": arguments.model, "purged": count})
             else:
                 _print_stats(client, names, loaded, as_json=arguments.json)
-    except (redis.RedisError, OSError, BrokerError) as error:
+    except (redis.RedisError, OSError, BrokerError, ValueError) as error:
         return unreachable("cache", mask(loaded.settings.cache_url), error)
     return OK
 

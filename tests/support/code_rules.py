@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 Rule = Callable[[ast.Module], Iterator[int]]
 
 _UNSAFE = frozenset({"pickle", "marshal", "shelve", "dill", "cloudpickle", "jsonpickle", "joblib", "yaml"})
+_RUNS = frozenset({"exec", "eval", "__import__"})
 _RUNS_LUA = frozenset({"eval", "eval_ro", "evalsha", "register_script", "script_load", "function_load"})
 _LUA_COMMANDS = frozenset({"EVAL", "EVAL_RO", "SCRIPT", "FUNCTION", "FCALL"})
 _WAITS = frozenset({"urlopen", "create_connection", "request"})
@@ -44,9 +45,8 @@ def no_code_in_data(tree: ast.Module) -> Iterator[int]:
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             names = [node.module or ""]
-        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
-            if node.func.id in ("exec", "eval", "__import__"):
-                yield node.lineno
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in _RUNS:
+            yield node.lineno
         if any(name.partition(".")[0] in _UNSAFE for name in names):
             yield node.lineno  # type: ignore[attr-defined]
 
@@ -63,21 +63,25 @@ def _is_built(node: ast.expr) -> bool:
 def scripts_are_constants(tree: ast.Module) -> Iterator[int]:
     """No Lua is built: scripts are files, and what they work on comes as KEYS and ARGV.
 
-    `Script` takes names of files, `eval` and its kin are not called at all, and no command is EVAL; SCRIPT LOAD
-    has the text of a file.
+    `Script` takes names of files, `eval` and its kin are not called at all, no command is EVAL, and SCRIPT
+    LOAD has the text of a file.
     """
-    for call in _calls(tree):
-        name = name_of(call.func)
-        if isinstance(call.func, ast.Attribute) and name in _RUNS_LUA:
-            yield call.lineno
-        elif name == "Script" and any(_is_built(argument) for argument in call.args):
-            yield call.lineno
-        elif any(_is_built(argument) for argument in call.args) and _names_lua_command(call):
-            yield call.lineno
     for node in ast.walk(tree):
-        if isinstance(node, ast.Constant) and isinstance(node.value, str):
-            if node.value in ("EVAL", "EVAL_RO", "FCALL") or "redis.call(" in node.value:
-                yield node.lineno
+        if (isinstance(node, ast.Call) and _builds_a_script(node)) or _is_script_text(node):
+            yield node.lineno  # type: ignore[attr-defined]
+
+
+def _builds_a_script(call: ast.Call) -> bool:
+    name = name_of(call.func)
+    if isinstance(call.func, ast.Attribute) and name in _RUNS_LUA:
+        return True
+    return any(map(_is_built, call.args)) and (name == "Script" or _names_lua_command(call))
+
+
+def _is_script_text(node: ast.AST) -> bool:
+    if not (isinstance(node, ast.Constant) and isinstance(node.value, str)):
+        return False
+    return node.value in ("EVAL", "EVAL_RO", "FCALL") or "redis.call(" in node.value
 
 
 def _names_lua_command(call: ast.Call) -> bool:
@@ -91,9 +95,8 @@ def no_shell(tree: ast.Module) -> Iterator[int]:
     """No shell reads what we start."""
     for call in _calls(tree):
         shell = [keyword.value for keyword in call.keywords if keyword.arg == "shell"]
-        if any(not (isinstance(value, ast.Constant) and value.value is False) for value in shell):
-            yield call.lineno
-        elif _owner(call.func) == "os" and name_of(call.func) in ("system", "popen"):
+        is_asked = any(not (isinstance(value, ast.Constant) and value.value is False) for value in shell)
+        if is_asked or (_owner(call.func) == "os" and name_of(call.func) in ("system", "popen")):
             yield call.lineno
 
 
@@ -106,9 +109,8 @@ def clients_ask_once(tree: ast.Module) -> Iterator[int]:
         )
         given = _keywords(call)
         # What comes by ** is looked at where it is made.
-        if makes and None not in given and not {"retry", "socket_timeout"} <= given:
-            if "connection_pool" not in given:
-                yield call.lineno
+        if makes and not given & {None, "connection_pool"} and not {"retry", "socket_timeout"} <= given:
+            yield call.lineno
 
 
 def waits_end(tree: ast.Module) -> Iterator[int]:

@@ -101,3 +101,8 @@ def _row(payload: Any, rows: int) -> Any:
 def gentle(payload: Any) -> Any:
     """Takes whatever comes, and answers with how it was written."""
     return {"seen": type(payload).__name__}
+
+
+def quotes(payload: Any) -> Any:
+    """Says what it was asked, in its error."""
+    raise ValueError(f"cannot read {payload!r}")
