@@ -3,6 +3,8 @@
 import gzip
 import pickle
 import re
+import subprocess
+import sys
 import zlib
 from pathlib import Path
 
@@ -11,8 +13,10 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from broker.base import JSON, NDJSON, Message
-from tests.support.processes import WorkerProcess
-from tests.support.rig import Rig
+from broker.dead import FAILED, dead_letter
+from tests.support.processes import ROOT, WorkerProcess, clean_environment
+from tests.support.proxy import Proxy
+from tests.support.rig import Rig, collect
 from tests.support.stub_model import StubModel, body, status
 from tests.support.waiting import until
 
@@ -348,3 +352,95 @@ def test_no_message_chooses_what_is_called(redis_rig: Rig) -> None:
         assert orjson.loads(answer.body)["status"] == "ok"
         assert other.calls == 0
         assert not {"url", "target", "http_proxy"} & {name.lower() for name in rig.model.headers[-1]}
+
+
+def test_the_model_is_sent_what_the_key_was_made_of(redis_rig: Rig) -> None:
+    """A member that comes twice is read once, by us, and the model gets that reading, not the bytes."""
+    rig = redis_rig
+    rig.work()
+    messages = [
+        Message(b'{"payload": {"b" : 1, "a":9, "a":2}}', JSON, "first"),
+        Message(b'{"payload":{"\\u0061":2,"b":1}}', JSON, "second"),
+    ]
+    for message, outcome in zip(messages, ("miss", "hit"), strict=True):
+        (reply,) = rig.ask(message)
+        row = orjson.loads(reply.body)
+        assert (row["outcome"], row["result"]) == (outcome, {"echo": {"a": 2, "b": 1}})
+    assert [headers["Content-Length"] for headers in rig.model.headers] == [str(len(b'{"a":2,"b":1}'))]
+
+
+def test_a_cache_cut_at_any_byte_gives_nobody_anothers_answer(redis_rig: Rig) -> None:
+    """What was not read of one answer is not read as the next: the connection goes with it."""
+    rig = redis_rig
+    proxy = Proxy(rig.cache_server.port)
+    rig.work(
+        CACHE_URL=f"redis://127.0.0.1:{proxy.port}/1",
+        CACHE_BREAKER_FAILURES="1000000",
+        CACHE_BREAKER_SECONDS="0.05",
+    )
+    payloads = ["one", "two", "three"]
+    assert all(reply.ok for reply in rig.producer.map(payloads, pack=3))
+    read = 0
+    for position in range(1, 700, 7):
+        proxy.cut_after = ("down", position)
+        for index, reply in enumerate(rig.producer.map(payloads, pack=3, ordered=True)):
+            assert reply.result == {"echo": payloads[index]}
+            read += reply.outcome == "hit"
+    proxy.cut_after = None
+    proxy.close()
+    assert 0 < read < 300, "some were cut, and some were not"
+
+
+def test_a_replayed_letter_is_new_input(redis_rig: Rig, tmp_path: Path) -> None:
+    """What a letter says is checked like any message: nothing in it is run, or sent where it wants."""
+    rig, trace = redis_rig, tmp_path / "trace"
+    rig.work()
+    broker = rig.broker()
+    hostile = Message(
+        pickle.dumps(Bomb(trace)),
+        "application/x-python-serialize",
+        "hostile",
+        reply_to="celery",
+        headers={"compression": "zlib"},
+        queue=rig.names.requests,
+    )
+    broker.send(rig.names.dead, [dead_letter(hostile, FAILED, 1e9)])
+    done = subprocess.run(
+        [sys.executable, "-m", "worker", "dead", "replay", "--all", "--yes"],
+        cwd=tmp_path,
+        env={"PYTHONPATH": ROOT, **clean_environment(**rig.settings)},
+        capture_output=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    (reply,) = collect(broker, rig.names.replies, 1)
+    assert reply.correlation_id == "hostile"
+    assert orjson.loads(reply.body)["error"]["kind"] == "invalid_request"
+    assert broker.depth()[rig.names.dead] == 0
+    broker.close()
+    assert not trace.exists()
+    assert not rig.model.calls
+
+
+def test_a_proxy_of_the_environment_is_not_used(redis_rig: Rig, tmp_path: Path) -> None:
+    """Payloads go to the address in the settings, whatever the machine tells web clients."""
+    rig = redis_rig
+    with StubModel() as other:
+        proxies = {"http_proxy": other.url, "HTTP_PROXY": other.url, "ALL_PROXY": other.url}
+        starter = tmp_path / "starter"
+        starter.mkdir()
+        (starter / "behind_a_proxy.py").write_text(
+            "import os, sys\n"
+            f"os.environ.update({proxies!r})\n"
+            "from worker.__main__ import main\n"
+            "sys.exit(main(['run']))\n"
+        )
+        wrapper = tmp_path / "python"
+        wrapper.write_text(
+            f'#!/bin/sh\nexport PYTHONPATH="{starter}:$PYTHONPATH"\nexec {sys.executable} "$@"\n'
+        )
+        wrapper.chmod(0o700)
+        rig.work(module=("behind_a_proxy",), python=str(wrapper))
+        assert rig.call("p").ok
+        assert (rig.model.calls, other.calls) == (1, 0)

@@ -4,6 +4,7 @@ import gc
 import http.client
 import io
 import socket
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from typing import Any
@@ -208,3 +209,20 @@ def test_a_request_larger_than_any_of_ours_is_refused(server: HealthServer) -> N
             link.sendall(request)
             status = link.recv(12)
         assert status in (b"HTTP/1.1 431", b"HTTP/1.1 413", b"HTTP/1.0 431", b"HTTP/1.0 413"), status
+
+
+def test_a_fault_of_ours_shows_no_traceback() -> None:
+    """Who asks learns that it is ours, not where it happened or on what."""
+
+    def broken() -> str | None:
+        raise RuntimeError("secret words")
+
+    running = HealthServer(health_app(CollectorRegistry(), broken, broken), "127.0.0.1", 0)
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(f"{running.url}/livez", timeout=10)
+    said = refused.value.read().decode()
+    refused.value.close()
+    running.close()
+    assert refused.value.code == 500
+    for word in ("secret", "Traceback", "RuntimeError", ".py"):
+        assert word not in said
