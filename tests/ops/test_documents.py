@@ -47,7 +47,15 @@ def test_the_contract_names_every_kind_outcome_and_queue() -> None:
         "examples/deep/README.md",
         *(
             f"docs/{n}"
-            for n in ("contract.md", "why.md", "metrics.md", "settings.md", "operations.md", "benchmarks.md")
+            for n in (
+                "contract.md",
+                "why.md",
+                "metrics.md",
+                "settings.md",
+                "security.md",
+                "operations.md",
+                "benchmarks.md",
+            )
         ),
         "docs/deploy.md",
         "deploy/kubernetes/README.md",

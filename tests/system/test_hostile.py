@@ -369,26 +369,38 @@ def test_the_model_is_sent_what_the_key_was_made_of(redis_rig: Rig) -> None:
     assert [headers["Content-Length"] for headers in rig.model.headers] == [str(len(b'{"a":2,"b":1}'))]
 
 
-def test_a_cache_cut_at_any_byte_gives_nobody_anothers_answer(redis_rig: Rig) -> None:
-    """What was not read of one answer is not read as the next: the connection goes with it."""
+def test_an_answer_that_was_left_unread_is_nobodys(redis_rig: Rig) -> None:
+    """The cache is cut at any byte, or answers too late: what was not read is not the next answer."""
     rig = redis_rig
     proxy = Proxy(rig.cache_server.port)
     rig.work(
         CACHE_URL=f"redis://127.0.0.1:{proxy.port}/1",
         CACHE_BREAKER_FAILURES="1000000",
         CACHE_BREAKER_SECONDS="0.05",
+        CACHE_DEADLINE_SECONDS="0.2",
     )
     payloads = ["one", "two", "three"]
     assert all(reply.ok for reply in rig.producer.map(payloads, pack=3))
-    read = 0
-    for position in range(1, 700, 7):
+    outcomes = []
+    for position in range(1, 2_400, 24):
         proxy.cut_after = ("down", position)
         for index, reply in enumerate(rig.producer.map(payloads, pack=3, ordered=True)):
             assert reply.result == {"echo": payloads[index]}
-            read += reply.outcome == "hit"
+            outcomes.append(reply.outcome)
+    assert 0 < outcomes.count("hit") < len(outcomes), "some were cut, and some were not"
     proxy.cut_after = None
+    until(lambda: rig.call("one").outcome == "hit", what="the cache's return")
+    for _ in range(5):
+        proxy.mode = "down-blackhole"
+        late = rig.call("one")
+        assert (late.outcome, late.result) == ("unavailable", {"echo": "one"})
+        proxy.mode = "pass"  # what was asked about "one" is answered now
+        for payload in ("two", "three"):
+            reply = rig.call(payload)
+            # An answer about another key would not be believed: it would be a miss.
+            assert reply.outcome in ("hit", "unavailable")
+            assert reply.result == {"echo": payload}
     proxy.close()
-    assert 0 < read < 300, "some were cut, and some were not"
 
 
 def test_a_replayed_letter_is_new_input(redis_rig: Rig, tmp_path: Path) -> None:
