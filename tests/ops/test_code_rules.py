@@ -3,12 +3,12 @@
 import ast
 import math
 import re
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from tests.support import code_rules as rules
+from tests.support.committed import committed
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("wire", "broker", "producer", "worker")
@@ -118,13 +118,9 @@ def entropy(text: str) -> float:
 
 def test_no_secret_is_committed() -> None:
     """In no file that git knows."""
-    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=False)
-    if listed.returncode:
-        pytest.skip("not a git work tree")
-    for name in listed.stdout.decode().split("\0"):
-        path = ROOT / name
-        if name and path.is_file() and path.suffix not in (".png", ".lock") and path != Path(__file__):
-            assert secrets_in(path.read_text("utf-8", "replace")) == [], name
+    for path in committed():
+        if path.suffix not in (".png", ".lock") and path != Path(__file__):
+            assert secrets_in(path.read_text("utf-8", "replace")) == [], path.name
 
 
 @pytest.mark.parametrize(

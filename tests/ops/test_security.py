@@ -2,13 +2,13 @@
 
 import ast
 import re
-import subprocess
 import tomllib
 from functools import cache
 from pathlib import Path
 
 import pytest
 
+from tests.support.committed import committed
 from worker.settings import Settings
 
 ROOT = Path(__file__).parents[2]
@@ -77,14 +77,6 @@ def test_who_is_trusted_is_said() -> None:
 def test_it_is_found_from_the_readme() -> None:
     """A page that nobody finds protects nobody."""
     assert "(docs/security.md)" in (ROOT / "README.md").read_text("utf-8")
-
-
-def committed() -> list[Path]:
-    """The files that git knows."""
-    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=False)
-    if listed.returncode:
-        pytest.skip("not a git work tree")
-    return [ROOT / name for name in listed.stdout.decode().split("\0") if name and (ROOT / name).is_file()]
 
 
 def test_hashes_stay_salted() -> None:
