@@ -23,6 +23,11 @@ def familiar(number: int) -> dict[str, Any]:
     return {"payload": {"n": number if number % 10 == 0 else number % 10}}
 
 
+def known(number: int) -> dict[str, Any]:
+    """Every request has been asked before, where `familiar` ones have."""
+    return {"payload": {"n": 1 + number % 9}}
+
+
 def unknown(number: int) -> dict[str, Any]:
     """Every request is new."""
     return {"payload": {"new": number}}
@@ -50,9 +55,8 @@ class Load:
     @contextlib.contextmanager
     def broker(self) -> Any:
         """A connection of one's own."""
-        broker = open_broker(self._url, self._names)
-        broker.connect()
-        with contextlib.closing(broker):
+        with contextlib.closing(open_broker(self._url, self._names)) as broker:
+            broker.connect()
             yield broker
 
     def messages(self, count: int, pack: int = _PACK, **properties: Any) -> list[Message]:
