@@ -45,19 +45,7 @@ def test_the_contract_names_every_kind_outcome_and_queue() -> None:
         "README.md",
         "examples/README.md",
         "examples/deep/README.md",
-        *(
-            f"docs/{n}"
-            for n in (
-                "contract.md",
-                "why.md",
-                "metrics.md",
-                "settings.md",
-                "security.md",
-                "operations.md",
-                "benchmarks.md",
-            )
-        ),
-        "docs/deploy.md",
+        *(f"docs/{page.name}" for page in sorted((ROOT / "docs").glob("*.md"))),
         "deploy/kubernetes/README.md",
     ],
 )
