@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.support.exported import Exported
 from tests.support.promql import metrics_in_all
 from worker.metrics import Metrics
 
@@ -71,7 +72,7 @@ def test_every_expression_is_of_what_is_exported(
         assert found, expression
         for name, labels in found.items():
             assert name in exported, f"{name} in {expression}"
-            assert labels <= exported[name] | _ADDED, f"{labels} of {name} in {expression}"
+            assert labels.keys() <= exported[name] | _ADDED, f"{labels} of {name} in {expression}"
             count += 1
     assert count > 40
 
@@ -83,6 +84,18 @@ def test_every_metric_is_on_the_dashboard(dashboard: dict[str, Any], exported: d
     families = {re.sub(r"_(bucket|count|sum|total)$", "", name) for name in shown}
     wanted = {re.sub(r"_(bucket|count|sum|total)$", "", name) for name in exported if name.startswith("rec")}
     assert wanted - families == {"recollect_last_request_timestamp_seconds", "recollect_replies"}
+
+
+def test_label_values_are_among_those_that_a_worker_shows(dashboard: dict[str, Any]) -> None:
+    """An outcome that no reply has is an empty line."""
+    Exported([]).check([plain(expression) for expression in expressions(dashboard)])
+
+
+def test_what_all_workers_see_alike_is_never_summed(dashboard: dict[str, Any]) -> None:
+    """Ten workers would make one message ten."""
+    summed = re.compile(r"sum[^()]*(\([\w, ]+\))? ?\(recollect_(queue_(messages|oldest)|paused)")
+    assert summed.search("sum by (queue) (recollect_queue_messages)")
+    assert not [expression for expression in expressions(dashboard) if summed.search(expression)]
 
 
 def test_variables_ask_for_metrics_that_exist(

@@ -2,9 +2,9 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
-from tests.support.promql import parsed
+from tests.support.promql import metrics_in_all
 from wire.names import Names
 from worker.metrics import Metrics
 
@@ -31,19 +31,12 @@ class Exported:
 
     def check(self, expressions: Sequence[str]) -> None:
         """Raises AssertionError for a metric, a label or a label's value that is not there."""
-        for expression, names in zip(expressions, parsed(expressions), strict=True):
-            known = set(SCRAPED)
-            for metric, matchers in names.selectors:
+        for expression, metrics in zip(expressions, metrics_in_all(tuple(expressions)), strict=True):
+            for metric, used in metrics.items():
                 labels = self._labels(metric, expression)
-                known |= labels.keys()
-                for label, value, is_pattern in matchers:
-                    assert label in labels or label in SCRAPED, f"{metric} has no label {label}: {expression}"
-                    self._check_value(labels.get(label, set()), label, value, is_pattern, expression)
-            assert names.labels <= known, f"{names.labels - known} in {expression}"
-
-    def labels_of(self, metrics: Iterable[str]) -> set[str]:
-        """The labels that any of these has."""
-        return SCRAPED.union(*(self._labels(metric, metric) for metric in metrics))
+                assert used.keys() <= labels.keys() | SCRAPED, f"labels of {metric}: {expression}"
+                for label, values in used.items():
+                    self._check_values(labels.get(label, set()), label, values, expression)
 
     def _labels(self, metric: str, expression: str) -> dict[str, set[str]]:
         if metric in OTHERS:
@@ -51,15 +44,12 @@ class Exported:
         assert metric in self._values, f"nothing exports {metric}: {expression}"
         return self._values[metric]
 
-    def _check_value(
-        self, known: set[str], label: str, value: str, is_pattern: bool, expression: str
-    ) -> None:
+    def _check_values(self, known: set[str], label: str, values: Sequence[str], expression: str) -> None:
         if label == "queue":
-            queues = Names().queues
-            assert any(re.fullmatch(value, queue) for queue in queues), f"no queue is {value}: {expression}"
+            for value in values:
+                assert any(re.fullmatch(value, queue) for queue in Names().queues), f"{value}: {expression}"
         elif label not in _OPEN and label not in OTHERS["ALERTS"]:
-            values = set(value.split("|")) if is_pattern else {value}
-            assert values <= known, f"{label} is never {values - known}: {expression}"
+            assert known >= set(values), f"{label} is never {set(values) - known}: {expression}"
 
     def _recorded(self, name: str) -> dict[str, set[str]]:
         """`job_model:recollect_x:rate5m` is by model; its values are those of the metric it is made from."""

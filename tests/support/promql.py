@@ -13,15 +13,15 @@ _ROOT = Path(__file__).parents[2]
 _PYTHON = _ROOT / ".tools/venv/bin/python"
 
 
-def metrics_in(expression: str) -> dict[str, set[str]]:
-    """Each metric in an expression with the labels that it is matched or grouped by. Fails the test for an
-    expression that is none; skips it without .tools/venv, and fails it then with CI=true."""
-    return metrics_in_all((expression,))[0]
+Metrics = dict[str, dict[str, list[str]]]
 
 
 @cache
-def metrics_in_all(expressions: Sequence[str]) -> list[dict[str, set[str]]]:
-    """The same of many, by one process."""
+def metrics_in_all(expressions: Sequence[str]) -> list[Metrics]:
+    """For each expression its metrics, each with the labels that it is matched or grouped by and their
+    values. Fails the test for an expression that is none; skips it without .tools/venv, and fails it then
+    with CI=true.
+    """
     if not _PYTHON.exists():
         if os.environ.get("CI") == "true":
             pytest.fail("make .tools/venv/.stamp has not been run, and CI=true")
@@ -34,4 +34,4 @@ def metrics_in_all(expressions: Sequence[str]) -> list[dict[str, set[str]]]:
         check=False,
     )
     assert done.returncode == 0, f"{expressions}: {done.stderr}"
-    return [{name: set(labels) for name, labels in found.items()} for found in json.loads(done.stdout)]
+    return list(json.loads(done.stdout))

@@ -1,5 +1,6 @@
 """Run by the interpreter of .tools/venv: a JSON array of PromQL expressions on standard input, and for each
-the labels that it uses of each metric on standard output. Exits with 1 where one cannot be parsed."""
+the labels that it uses of each metric, with the values that it asks for, on standard output. Exits with 1
+where one cannot be parsed."""
 
 import json
 import sys
@@ -11,11 +12,16 @@ import promql_parser
 _INNER = ("lhs", "rhs", "expr", "args", "vector_selector", "param")
 
 
-def selectors(node: Any, grouped: frozenset[str] = frozenset()) -> Iterator[tuple[str, set[str]]]:
-    """Each metric in an expression, with the labels that it is matched or grouped by."""
+def selectors(node: Any, grouped: frozenset[str] = frozenset()) -> Iterator[tuple[str, str, str | None]]:
+    """Each metric in an expression, with each label that it is matched or grouped by, and the value that it
+    is to have. Of a pattern each alternative is one."""
     kind = type(node).__name__
     if kind == "VectorSelector":
-        yield node.name, grouped | {matcher.name for matcher in node.matchers.matchers}
+        yield node.name, "", None
+        yield from ((node.name, label, None) for label in grouped)
+        for matcher in node.matchers.matchers:
+            values = matcher.value.split("|") if "Re" in str(matcher.op) else [matcher.value]
+            yield from ((node.name, matcher.name, value) for value in values)
         return
     if kind == "AggregateExpr" and node.modifier is not None:
         grouped |= frozenset(node.modifier.labels)
@@ -26,12 +32,14 @@ def selectors(node: Any, grouped: frozenset[str] = frozenset()) -> Iterator[tupl
                 yield from selectors(part, grouped)
 
 
-def read(expression: str) -> dict[str, list[str]]:
-    """The labels of each metric."""
-    found: dict[str, set[str]] = {}
-    for name, labels in selectors(promql_parser.parse(expression)):
-        found.setdefault(name, set()).update(labels)
-    return {name: sorted(labels) for name, labels in found.items()}
+def read(expression: str) -> dict[str, dict[str, list[str]]]:
+    """The labels of each metric, each with its values."""
+    found: dict[str, dict[str, list[str]]] = {}
+    for name, label, value in selectors(promql_parser.parse(expression)):
+        labels = found.setdefault(name, {})
+        if label:
+            labels.setdefault(label, []).extend([] if value is None else [value])
+    return found
 
 
 if __name__ == "__main__":
