@@ -125,6 +125,12 @@ def test_series_in_the_tests_of_rules_are_exported_ones() -> None:
     exported.check([one["series"] for case in CASES for one in case["input_series"]])
 
 
+def test_every_alert_is_caused_by_a_real_fault() -> None:
+    """test_alerts_live.py names all of them and no other."""
+    text = (Path(__file__).parent / "test_alerts_live.py").read_text()
+    assert set(re.findall(r'"(Recollect\w+)"', text)) == {rule["alert"] for rule in ALERTS}
+
+
 def test_a_workers_metrics_are_well_formed() -> None:
     """`promtool check metrics` on what a scrape would get: help, units, names."""
     said = promtool("check", "metrics", given=generate_latest(Exported([]).metrics.registry))

@@ -59,14 +59,14 @@ class Load:
             broker.connect()
             yield broker
 
-    def messages(self, count: int, pack: int = _PACK, **properties: Any) -> list[Message]:
+    def messages(self, count: int, pack: int, make: Make, reply_to: str | None = None) -> list[Message]:
         """So many messages of `pack` requests each."""
-        return [self._message(pack, **properties) for _ in range(count)]
+        return [self._message(pack, make, reply_to) for _ in range(count)]
 
-    def _message(self, pack: int, **properties: Any) -> Message:
-        rows = [{"reply": "reply_to" in properties, **self.make(next(self._numbers))} for _ in range(pack)]
+    def _message(self, pack: int, make: Make, reply_to: str | None) -> Message:
+        rows = [{"reply": reply_to is not None, **make(next(self._numbers))} for _ in range(pack)]
         body = b"\n".join(orjson.dumps(row) for row in rows)
-        return Message(body, NDJSON, "load", headers={"enqueued_at": time.time()}, **properties)
+        return Message(body, NDJSON, "load", reply_to, {"enqueued_at": time.time()})
 
     def _run(self) -> None:
         while not self._is_over.is_set():
@@ -77,4 +77,4 @@ class Load:
     def _send_on(self, broker: Broker) -> None:
         while not self._is_over.wait(_EVERY_SECONDS):
             broker.keep_alive()
-            broker.send(self._names.requests, self.messages(1))
+            broker.send(self._names.requests, self.messages(1, _PACK, self.make))
