@@ -6,10 +6,8 @@ import math
 import os
 import sys
 import time
-import tomllib
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from pathlib import Path
 from typing import Any
 
 from broker.base import BrokerError, BrokerUnreachable
@@ -18,6 +16,7 @@ from producer.client import Producer
 from producer.files import BadLine, Output, count_lines, read_lines
 from producer.lines import parse, refusal
 from producer.progress import Progress, Tally
+from producer.where import broker_url, settings_file
 from wire.errors import InvalidRequest
 from wire.message import DIRECTIVES
 from wire.reply import Reply
@@ -25,9 +24,6 @@ from wire.trace import TRACEPARENT, is_traceparent
 
 OK, SOME_FAILED, USAGE, UNREACHABLE, INTERRUPTED = 0, 1, 2, 3, 130
 _WAIT_MENTIONED_SECONDS = 30.0
-_CHOICE = """error: no broker is set. Choose one:
-    RECOLLECT_BROKER_URL=embedded:                 one machine, for trying out
-    RECOLLECT_BROKER_URL=redis://host:6379/0       or pyamqp://user:password@host:5672//"""
 
 
 class _UsageError(Exception):
@@ -180,11 +176,10 @@ def _call(arguments: argparse.Namespace) -> int:
 
 
 def _producer(arguments: argparse.Namespace, progress: Progress | None = None) -> Producer:
-    url = arguments.broker_url or os.environ.get("RECOLLECT_BROKER_URL") or _file().get("broker_url")
-    if not url:
-        raise _UsageError(_CHOICE.removeprefix("error: "))
-    prefix = arguments.prefix or os.environ.get("RECOLLECT_PREFIX") or _file().get("prefix") or "recollect"
-    durability = os.environ.get("RECOLLECT_DURABILITY") or _file().get("durability") or "normal"
+    file = settings_file()
+    url = broker_url(arguments, file)
+    prefix = arguments.prefix or os.environ.get("RECOLLECT_PREFIX") or file.get("prefix") or "recollect"
+    durability = os.environ.get("RECOLLECT_DURABILITY") or file.get("durability") or "normal"
     if durability not in ("normal", "strict"):
         raise _UsageError(f"durability is {durability!r}; expected normal or strict")
     silent_until = 0.0
@@ -196,7 +191,7 @@ def _producer(arguments: argparse.Namespace, progress: Progress | None = None) -
             print(f"{error}; trying again (--no-retry gives up at once)", file=sys.stderr)
 
     producer = Producer(
-        str(url),
+        url,
         prefix=str(prefix),
         durability="strict" if durability == "strict" else "normal",
         on_wait=on_wait,
@@ -208,15 +203,6 @@ def _producer(arguments: argparse.Namespace, progress: Progress | None = None) -
         producer.close()
         raise
     return producer
-
-
-def _file() -> dict[str, Any]:
-    try:
-        return tomllib.loads(Path("recollect.toml").read_text("utf-8"))
-    except FileNotFoundError:
-        return {}
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise _UsageError(f"recollect.toml: {error}") from None
 
 
 def _directives(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -12,7 +12,7 @@ _EXAMPLES = """examples:
   python -m producer collect --run nightly -o out.jsonl
 
 IN holds one payload a line; with --requests a whole request of the contract (docs/contract.md).
-broker: --broker-url > RECOLLECT_BROKER_URL > broker_url in recollect.toml
+broker: --broker-url > RECOLLECT_BROKER_URL, or RECOLLECT_BROKER_URL_FILE that holds it > recollect.toml
 trace: the W3C traceparent in TRACEPARENT, where there is one, goes with all requests
 exit codes: 0 all ok, 1 some rows failed, 2 usage, 3 the broker is unreachable, 130 interrupted"""
 

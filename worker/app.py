@@ -11,19 +11,19 @@ from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 
-import redis
-
-from broker.base import BrokerOptions, BrokerUnreachable
+from broker.base import BrokerError, BrokerOptions, BrokerUnreachable
 from broker.embedded import join
+from broker.redis.url import check_url
 from broker.urls import mask, open_broker
 from wire.message import Limits
 from wire.names import Names
-from worker.audit import audit, same_server
 from worker.breaker import Breaker
 from worker.cache import RedisCache
+from worker.cache_audit import say_audit
 from worker.cache_link import CacheLink, redis_client
 from worker.calls import Callee, Calls
 from worker.consistency import check_at_start
+from worker.exposed import say_exposures
 from worker.fleet.build import build_reporter
 from worker.flight import Flights
 from worker.handler import Handler
@@ -69,6 +69,7 @@ def run(settings: Settings, log: Log, *, retry: bool = True) -> int:
         readiness.reason = "no broker yet"
         cache = _open_cache(settings, cache_url, watch, log, stack)
         check_at_start(settings, log)
+        say_exposures(settings, log)
         lookout = build_lookout(settings, queues, watch)
         stack.callback(lookout.close)
         reporter = build_reporter(settings, connect, metrics, readiness, queues, version())
@@ -142,8 +143,15 @@ def broker_options(settings: Settings) -> BrokerOptions:
 
 
 def cache_address(settings: Settings, stack: ExitStack) -> str:
-    """The cache's URL as redis-py takes it. Joins the embedded server where that is what is asked for."""
+    """The cache's URL as redis-py takes it. Joins the embedded server where that is what is asked for.
+
+    Raises BrokerError for a URL whose options nobody would obey, or whose files are not there.
+    """
     if not settings.cache_url.startswith("embedded:"):
+        try:
+            check_url(settings.cache_url)
+        except ValueError as error:
+            raise BrokerError(f"cache_url {mask(settings.cache_url)}: {error}") from None
         return settings.cache_url
     server = join(settings.cache_url)
     stack.callback(server.close)
@@ -157,22 +165,8 @@ def _open_cache(settings: Settings, url: str, watch: Watch, log: Log, stack: Exi
     )
     cache = RedisCache(partial(CacheLink, url), breaker, watch, deadline_seconds=deadline)
     stack.callback(cache.close)
-    _say_audit(settings, redis_client(url, deadline), log)
+    say_audit(settings, redis_client(url, deadline), log)
     return cache
-
-
-def _say_audit(settings: Settings, client: "redis.Redis", log: Log) -> None:
-    shown = mask(settings.cache_url)
-    try:
-        with client:
-            said = audit(client, carries_queue=same_server(settings.cache_url, settings.broker_url))
-    except (redis.RedisError, OSError) as error:
-        log.warning("cache down", cache=shown, error=str(error))
-        return
-    if said:
-        log.warning("cache audit", cache=shown, wrong="; ".join(said))
-    else:
-        log.info("cache audit", cache=shown, wrong=None)
 
 
 def build_lookout(settings: Settings, queues: Queues, watch: Watch | None = None) -> Lookout:

@@ -12,8 +12,10 @@ from broker.urls import mask
 from wire.names import Names
 from worker.app import cache_address
 from worker.audit import audit, same_server
+from worker.cache_audit import why
 from worker.cache_link import redis_client
 from worker.console import FAILED, OK, UNREACHABLE, connected
+from worker.exposed import exposures
 from worker.fleet.reader import count_alive
 from worker.letters import Letters
 from worker.probe import Line, probe_model
@@ -33,6 +35,7 @@ def check(arguments: argparse.Namespace, loaded: Loaded) -> int:  # noqa: ARG001
         ("ok", "settings", f"{len(loaded.origins)} set; `config` shows where each comes from", "")
     ]
     lines += [*_check_broker(loaded), *_check_queue(loaded), *_check_cache(loaded)]
+    lines += [("warn", service, said, hint) for service, (said, hint) in exposures(settings).items()]
     lines += [probe_model(name, model, settings) for name, model in settings.models.items()]
     lines += timeline(settings)
     for verdict, what, said, hint in lines:
@@ -92,7 +95,7 @@ def _check_cache(loaded: Loaded) -> list[Line]:
             alive = count_alive(client, Names(settings.prefix))
     except (redis.RedisError, OSError, BrokerError, ValueError) as error:
         hint = "is it running, and is RECOLLECT_CACHE_URL its address?"
-        return [("fail", "cache", f"{shown}: {error}", hint)]
+        return [("fail", "cache", f"{shown}: {why(settings, error)}", hint)]
     workers: Line = ("ok", "workers", f"{alive or 'none'} alive", "")
     if said:
         text, _, hint = "; ".join(said).partition("; hint: ")

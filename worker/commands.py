@@ -16,6 +16,7 @@ from wire.key import Selection, canonical
 from wire.names import Names
 from wire.values import refuse_large_integers
 from worker.app import cache_address
+from worker.cache_audit import why
 from worker.cache_link import redis_client
 from worker.catalog import Model
 from worker.console import FAILED, OK, UsageError, agreed, connected, print_json, unreachable
@@ -74,7 +75,7 @@ def cache(arguments: argparse.Namespace, loaded: Loaded) -> int:
             else:
                 _print_stats(client, names, loaded, as_json=arguments.json)
     except (redis.RedisError, OSError, BrokerError, ValueError) as error:
-        return unreachable("cache", mask(loaded.settings.cache_url), error)
+        return unreachable("cache", mask(loaded.settings.cache_url), why(loaded.settings, error))
     return OK
 
 

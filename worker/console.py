@@ -37,7 +37,7 @@ def print_json(value: Any) -> None:
     print(json.dumps(value, indent=2, ensure_ascii=False))
 
 
-def unreachable(what: str, shown: str, error: Exception) -> int:
+def unreachable(what: str, shown: str, error: Exception | str) -> int:
     """Say that a service is not there; the exit code for it."""
     say(f"error: {what} {shown}: {error}")
     return UNREACHABLE

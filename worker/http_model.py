@@ -1,6 +1,7 @@
 """A model behind HTTP: POST of the payload; a 2xx answer in JSON is the result."""
 
 import email.utils
+import ssl
 import time
 from collections.abc import Mapping, Sequence
 from urllib.parse import urlsplit
@@ -10,6 +11,7 @@ from urllib3.exceptions import HTTPError, NewConnectionError
 from urllib3.exceptions import TimeoutError as HTTPTimeout
 from urllib3.response import BaseHTTPResponse
 
+from broker.tls import MODEL, explained
 from wire.trace import TRACEPARENT
 from worker.model import (
     BadResult,
@@ -29,7 +31,7 @@ _BATCH_MAX_BYTES = 64 << 20  # of one answer to many
 
 
 class HttpTarget:
-    """One URL over a pool of kept-alive connections.
+    """One URL over a pool of kept-alive connections; `tls` says whom to trust where it is https://.
 
     No redirects and no proxies from the environment: the address in the settings is the one that is called.
     """
@@ -42,10 +44,13 @@ class HttpTarget:
         timeout_seconds: float,
         concurrency: int,
         max_bytes: int,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         parts = urlsplit(url)
         self._path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        self._pool = urllib3.connection_from_url(url, maxsize=concurrency, block=False, retries=False)
+        # urllib3's own default checks certificate and host name, too.
+        own = {} if tls is None else {"ssl_context": tls}
+        self._pool = urllib3.connection_from_url(url, maxsize=concurrency, block=False, retries=False, **own)
         self._timeout, self._max_bytes = timeout_seconds, max_bytes
         self._headers = {
             "Content-Type": "application/json",
@@ -149,6 +154,8 @@ def retry_after_seconds(value: str | None) -> float | None:
 
 
 def _unreachable(error: Exception) -> TransientFailure:
-    # urllib3 puts the connection object in front: the cause is what a person can use.
-    cause = str(getattr(error, "reason", None) or error).rpartition(": ")[2]
+    if isinstance(error, urllib3.exceptions.SSLError):
+        cause = explained(error, MODEL, secure=True)
+    else:  # urllib3 puts the connection object in front: the cause is what a person can use
+        cause = str(getattr(error, "reason", None) or error).rpartition(": ")[2]
     return TransientFailure(f"model not reachable: {cause or type(error).__name__}", "connection")

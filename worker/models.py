@@ -1,10 +1,12 @@
 """Models as their settings describe them: policy, target, and how they are called."""
 
 import json
+import ssl
 import time
 from collections.abc import Callable
 from typing import Any
 
+from broker.tls import MODEL, context_of
 from wire.key import Selection
 from worker.breaker import Breaker
 from worker.calls import Callee
@@ -72,7 +74,19 @@ def _build_target(name: str, model: ModelSettings, settings: Settings) -> Target
         timeout_seconds=model.timeout_seconds,
         concurrency=model.concurrency,
         max_bytes=settings.result_max_bytes,
+        tls=tls_of(name, model),
     )
+
+
+def tls_of(name: str, model: ModelSettings) -> ssl.SSLContext | None:
+    """How an https:// target is checked, where the settings say more than the system. Raises ValueError."""
+    files = model.ca_file, model.cert_file, model.key_file
+    if not any(files):
+        return None
+    try:
+        return context_of(MODEL, *(None if file is None else str(file) for file in files))
+    except ValueError as error:
+        raise ValueError(f"models.{name}.{error}") from None
 
 
 def _headers_of(name: str, model: ModelSettings) -> dict[str, str]:

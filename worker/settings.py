@@ -82,6 +82,9 @@ class ModelSettings(_Section):
     breaker_seconds: Seconds = Field(5.0, description="between two probes of a model that is down")
     headers: dict[str, str] = Field(default_factory=dict, description="sent to an HTTP model; shown masked")
     headers_file: Path | None = Field(None, description="JSON object of headers, for secrets")
+    ca_file: Path | None = Field(None, description="CA of an https:// target; without it the system's")
+    cert_file: Path | None = Field(None, description="certificate shown to an https:// target that asks")
+    key_file: Path | None = Field(None, description="its key, where cert_file does not hold it")
 
     @field_validator("target")
     @classmethod
@@ -114,6 +117,9 @@ class ModelSettings(_Section):
             raise ValueError("key_include and key_exclude cannot both be set")
         if not self.ttl_min_seconds <= self.ttl_seconds <= self.ttl_max_seconds:
             raise ValueError("expected ttl_min_seconds <= ttl_seconds <= ttl_max_seconds")
+        for name in ("ca_file", "cert_file", "key_file"):
+            if getattr(self, name) is not None and not self.target.startswith("https:"):
+                raise ValueError(f"{name} needs a target that begins with https://")
         for name in ("stale_if_error_seconds", "stale_while_revalidate_seconds"):
             if getattr(self, name) > self.stale_max_seconds:
                 raise ValueError(f"expected {name} <= stale_max_seconds, {self.stale_max_seconds:g}")
@@ -143,7 +149,9 @@ class Settings(_Section):
     """What a worker runs with."""
 
     broker_url: str = Field(description="where messages move: embedded:, redis://…, pyamqp://…")
+    broker_url_file: Path | None = Field(None, description="a file that holds broker_url, for secrets")
     cache_url: str = Field(description="where results are remembered: embedded:, redis://…")
+    cache_url_file: Path | None = Field(None, description="a file that holds cache_url, for secrets")
     prefix: str = Field("recollect", description="what every queue and key name begins with")
     namespace: str = Field("default", max_length=128, description="part of every key: keeps tenants apart")
     models: dict[str, ModelSettings] = Field(default_factory=dict, description="the models served, by name")

@@ -10,13 +10,15 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from worker.secret_files import SUFFIX, with_secrets
 from worker.settings import ModelSettings, Settings
 
 PREFIX = "RECOLLECT_"
 FILE_NAME = "recollect.toml"
 _CHOICE = """broker_url is not set. Choose one:
     RECOLLECT_BROKER_URL=embedded:                 one machine, for trying out
-    RECOLLECT_BROKER_URL=redis://host:6379/0       or pyamqp://user:password@host:5672//"""
+    RECOLLECT_BROKER_URL=redis://host:6379/0       or pyamqp://user:password@host:5672//
+    RECOLLECT_BROKER_URL_FILE=/run/secrets/broker  a file that holds it"""
 _CACHE_CHOICE = """cache_url is not set. Choose one:
     RECOLLECT_CACHE_URL=embedded:                  one machine, for trying out
     RECOLLECT_CACHE_URL=redis://host:6379/1        the results' own server, or a shared one"""
@@ -57,8 +59,9 @@ def load(
         (dict(flags), "flag"),
     )
     for layer, origin in layers:
-        for name, value in layer.items():
-            here = _origin(origin, name)
+        shown = {name: _origin(origin, name) for name in layer}
+        for name, value in with_secrets(layer, problems, shown).items():
+            here = shown.get(name) or f"{layer[name + SUFFIX]} ({shown[name + SUFFIX]})"
             if not _place(values, name, value):
                 problems.append(f"{here}: `{_shown(name)}` cannot be set: what is above it is no section")
             origins[_setting(name)] = here

@@ -80,7 +80,8 @@ class AmqpBroker:
         try:
             self._session = Session(self._dialler, self._names, on_beat=self._on_beat, **self._patience)
         except Exception as error:
-            raise BrokerUnreachable(f"no broker at {self._shown}: {_said(error)}") from error
+            said = self._dialler.explained(error)
+            raise BrokerUnreachable(f"no broker at {self._shown}: {said}") from error
         self._epoch += 1
 
     def send(self, queue: str, messages: Sequence[Message]) -> None:

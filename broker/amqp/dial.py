@@ -8,6 +8,7 @@ import kombu
 
 from broker.amqp.connection import Connection, Transport
 from broker.base import BrokerError
+from broker.tls import AMQP, context_of, explained
 
 SCHEMES = ("amqp", "pyamqp", "amqps")
 # py-amqp has the kernel give up after a second in which the peer takes nothing: a memory alarm would end the
@@ -20,7 +21,7 @@ class Dialler:
     """Knows how to reach the nodes of `url` (`pyamqp://a:5672//;pyamqp://b:5672//`).
 
     `amqps://` verifies certificate and host name; `?ca_certs=…&certfile=…&keyfile=…&server_hostname=…` say
-    how. Raises BrokerError for a URL that says something else.
+    how. Raises BrokerError for a URL that says something else, or names a file that is no such thing.
     """
 
     def __init__(self, url: str, *, heartbeat_seconds: float, connect_seconds: float) -> None:
@@ -28,6 +29,7 @@ class Dialler:
         first = url.partition("://")[0]
         parts = [part if "://" in part else f"{first}://{part}" for part in url.split(";") if part]
         self._nodes = [_node(part) for part in parts]
+        self._is_secure = any(tls is not None for _, tls in self._nodes)
 
     def dial(self) -> Connection:
         """A connection to the first node that answers. Raises what the last of them said."""
@@ -37,6 +39,10 @@ class Dialler:
             except Exception:  # noqa: BLE001, S112 - whatever it is, the next node may be better
                 continue
         return self._connect(*self._nodes[-1])
+
+    def explained(self, error: BaseException) -> str:
+        """Why there was no connection, in words that name what to change."""
+        return explained(error, AMQP, secure=self._is_secure)
 
     def _connect(self, url: str, tls: dict[str, Any] | None) -> Connection:
         # One at a time, because kombu's own failover forgets which transport it was told to use.
@@ -61,5 +67,14 @@ def _node(part: str) -> tuple[str, dict[str, Any] | None]:
     if scheme not in SCHEMES or unknown:
         raise BrokerError(f"expected {', '.join(SCHEMES)}, with options for TLS only: {scheme} {unknown}")
     url = f"pyamqp://{rest}"
+    if scheme == "amqps":
+        _check_files(options)
     # Without a server name py-amqp checks the certificate and not whose it is; kombu's is never `localhost`.
     return url, {"server_hostname": urlsplit(url).hostname, **options} if scheme == "amqps" else None
+
+
+def _check_files(options: dict[str, str]) -> None:
+    try:
+        context_of(AMQP, options.get("ca_certs"), options.get("certfile"), options.get("keyfile"))
+    except ValueError as error:
+        raise BrokerError(f"amqps: {error}") from None

@@ -10,6 +10,9 @@ from redis.connection import ConnectionInterface, ConnectionPool
 from redis.retry import Retry
 from redis.sentinel import Sentinel
 
+from broker.redis.url import check_url
+from broker.tls import REDIS, explained
+
 _SENTINEL_PORT = 26379
 _READ_BYTES = 1 << 18  # a batch in one recv, or nearly
 _FORM = "redis+sentinel://[user:password@]host:26379,host2:26379/MASTER[/DATABASE]"
@@ -23,11 +26,16 @@ class Address:
     """
 
     def __init__(self, url: str) -> None:
+        self._is_secure = url.startswith("rediss:")
         self._make = _by_sentinel(url) if url.startswith("redis+sentinel:") else _by_url(url)
 
     def connection(self, timeout: float) -> ConnectionInterface:
         """A connection, not yet made, that asks once: nothing it sends is sent again by itself."""
         return self._make(timeout)
+
+    def explained(self, error: BaseException) -> str:
+        """Why there was no connection, in words that name what to change."""
+        return explained(error, REDIS, secure=self._is_secure)
 
 
 def _options(timeout: float) -> dict[str, Any]:
@@ -46,12 +54,7 @@ def _by_url(url: str) -> Callable[[float], ConnectionInterface]:
         keep = {} if url.startswith("unix:") else {"socket_keepalive": True}
         return ConnectionPool.from_url(url, **_options(timeout), **keep).make_connection()
 
-    if "decode_responses" in parse_qs(urlsplit(url).query):
-        raise ValueError("decode_responses cannot be set: answers are read as bytes")
-    try:
-        make(1.0)  # a bad URL is said now
-    except TypeError as error:
-        raise ValueError(str(error).rpartition(") ")[2]) from None
+    check_url(url)  # a bad URL is said now
     return make
 
 

@@ -96,7 +96,7 @@ class RedisBroker:
         except BaseException as error:
             link.close()
             if isinstance(error, RedisError | OSError):
-                said = str(error) or type(error).__name__
+                said = self._address.explained(error)
                 raise BrokerUnreachable(f"no broker at {self._shown}: {said}") from error
             raise
         self._begin(link)

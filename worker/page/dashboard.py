@@ -15,6 +15,7 @@ from wire.names import Names
 from worker.app import CLIENT_SECONDS, broker_options, build_lookout, cache_address, serve, version
 from worker.cache_link import redis_client
 from worker.console import OK, UsageError
+from worker.exposed import say_exposures
 from worker.health import health_app
 from worker.logs import build_log, quiet_libraries
 from worker.page.app import PATHS
@@ -38,6 +39,7 @@ def dashboard(arguments: argparse.Namespace, loaded: Loaded) -> int:  # noqa: AR
             pages = dict.fromkeys(PATHS, page)
             app = health_app(CollectorRegistry(), lambda: None, lambda: None, pages)
             serve(settings, app, log, stack)
+            say_exposures(settings, log)
             lookout = build_lookout(settings, queues)
             stack.callback(lookout.close)
             lookout.start()

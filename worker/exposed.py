@@ -1,0 +1,17 @@
+"""Servers that others can use, said at the start and by `check`."""
+
+from broker.exposure import exposure
+from worker.logs import Log
+from worker.settings import Settings
+
+
+def exposures(settings: Settings) -> dict[str, tuple[str, str]]:
+    """By service (broker, cache): what is open, and what to change."""
+    urls = {"broker": settings.broker_url, "cache": settings.cache_url}
+    return {service: found for service, url in urls.items() if (found := exposure(url)) is not None}
+
+
+def say_exposures(settings: Settings, log: Log) -> None:
+    """One warning for each."""
+    for service, (said, hint) in exposures(settings).items():
+        log.warning("open server", service=service, said=said, hint=hint)
