@@ -68,8 +68,10 @@ def explained(error: BaseException, words: Words, *, secure: bool) -> str:
     said = str(error) or type(error).__name__
     if _is_hang_up(error):
         if secure:
-            return f"{said}; does the server ask for a certificate ({words.certificate}=, {words.key}=)?"
+            return f"{said}; does it want a certificate that it trusts ({words.certificate}, {words.key})?"
         return f"{said}; does this port speak TLS ({words.secure})?"
+    if secure and "time" in said.lower():  # a server that speaks no TLS may wait for the rest of a question
+        return f"{said}; is this the server's TLS port?"
     return said
 
 
