@@ -8,6 +8,7 @@ _REDIS = ("redis", "rediss", "kombu+redis", "redis+sentinel")
 _AMQP = ("amqp", "pyamqp", "amqps")
 _SECURE = {"rediss": "rediss", "amqps": "amqps", "amqp": "amqps", "pyamqp": "amqps"}
 _BETWEEN_NODES = re.compile(r";(?=[A-Za-z][A-Za-z0-9+.-]*://)")
+UNVERIFIED = "TLS that does not check whom it talks to: whoever stands between reads and changes everything"
 _OFF = ("0", "f", "false", "n", "no")
 
 
@@ -23,14 +24,24 @@ def exposure(url: str) -> tuple[str, str] | None:
     return None
 
 
+def is_unverified(url: str) -> bool:
+    """Whether it asks for TLS that does not check whom it talks to."""
+    try:
+        return _is_unverified(dict(parse_qsl(urlsplit(url).query)))
+    except ValueError:
+        return False
+
+
 def _of_node(url: str) -> tuple[str, str] | None:
     parts = urlsplit(url)
     scheme, options = parts.scheme, dict(parse_qsl(parts.query))
     if scheme not in (*_REDIS, *_AMQP):
         return None
     if _is_unverified(options):
-        said = "TLS that does not check whom it talks to: whoever stands between reads and changes everything"
-        return said, "ssl_ca_certs=/path/of/its/CA instead of ssl_cert_reqs=none and ssl_check_hostname=no"
+        return (
+            UNVERIFIED,
+            "ssl_ca_certs=/path/of/its/CA instead of ssl_cert_reqs=none and ssl_check_hostname=no",
+        )
     login, _, hosts = parts.netloc.rpartition("@")
     if all(_is_here(host) for host in re.split("[,;]", hosts)):
         return None

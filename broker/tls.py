@@ -65,7 +65,7 @@ def explained(error: BaseException, words: Words, *, secure: bool) -> str:
             return _of_certificate(found, words)
         if isinstance(found, ssl.SSLError) and (said := _of_handshake(found, words)):
             return said
-    said = str(error) or type(error).__name__
+    said = str(error).rstrip(".") or type(error).__name__
     if _is_hang_up(error):
         if secure:
             return f"{said}; does it want a certificate that it trusts ({words.certificate}, {words.key})?"

@@ -11,6 +11,8 @@ from contextlib import closing
 from typing import Any
 
 from broker.base import BrokerError, BrokerUnreachable
+from broker.exposure import UNVERIFIED, is_unverified
+from broker.urls import mask
 from producer.arguments import build_parser
 from producer.client import Producer
 from producer.files import BadLine, Output, count_lines, read_lines
@@ -190,6 +192,8 @@ def _producer(arguments: argparse.Namespace, progress: Progress | None = None) -
             silent_until = time.monotonic() + _WAIT_MENTIONED_SECONDS
             print(f"{error}; trying again (--no-retry gives up at once)", file=sys.stderr)
 
+    if is_unverified(url):
+        print(f"warning: {mask(url)}: {UNVERIFIED}", file=sys.stderr)
     producer = Producer(
         url,
         prefix=str(prefix),

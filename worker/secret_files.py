@@ -29,4 +29,5 @@ def with_secrets(layer: Mapping[str, Any], problems: list[str], shown: Mapping[s
             found[url] = read_secret(Path(str(path)))
         except ValueError as error:
             problems.append(f"{shown[url + SUFFIX]}: `{url}{SUFFIX}`: {error}")
+            found[url] = "embedded:"  # nothing starts; that it is not set would be a second complaint
     return found
