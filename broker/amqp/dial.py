@@ -29,7 +29,10 @@ class Dialler:
         first = url.partition("://")[0]
         parts = [part if "://" in part else f"{first}://{part}" for part in url.split(";") if part]
         self._nodes = [_node(part) for part in parts]
-        self._is_secure = any(tls is not None for _, tls in self._nodes)
+        self._is_secure = self._nodes[0][1] is not None if self._nodes else False
+        if any((tls is not None) != self._is_secure for _, tls in self._nodes):
+            # The plain one would be taken wherever the other's certificate is refused.
+            raise BrokerError("expected TLS for all nodes or for none; amqps:// and plain text are mixed")
 
     def dial(self) -> Connection:
         """A connection to the first node that answers. Raises what the last of them said."""

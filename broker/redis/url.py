@@ -29,7 +29,7 @@ def check_url(url: str) -> None:
             tls.get("ssl_password"),
         )
     try:
-        ConnectionPool.from_url(url).make_connection()
+        ConnectionPool.from_url(url, retry=None, socket_timeout=1.0).make_connection()  # not made yet
     except TypeError as error:
         raise ValueError(str(error).rpartition(") ")[2]) from None
 

@@ -223,6 +223,8 @@ def test_a_key_of_another_certificate_is_said_at_once(
         "rediss://h/0?ssl_cert_reqs=optional",
         "rediss://h/0?ssl_cert_reqs=",
         "amqps://h//?cert_reqs=none",
+        "amqps://h//;pyamqp://i//",
+        "pyamqp://h//;amqps://i//",
     ],
 )
 def test_options_of_tls_that_nobody_would_obey_are_refused(names: Names, url: str) -> None:
