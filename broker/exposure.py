@@ -54,7 +54,7 @@ def _of_node(url: str) -> tuple[str, str] | None:
     name = hosts.partition(",")[0].partition(";")[0].rpartition(":")[0] or hosts
     said = f"{' and '.join(open_to)} over the network to {name}: whoever is on it reads and forges messages"
     secure = f"{_SECURE.get(scheme, 'rediss')}://user:password@{name}"
-    return said, f"{secure}, or a network that only workers and producers are on (docs/operations.md)"
+    return said, f"{secure}, or a network that only workers and producers are on (docs/security.md)"
 
 
 def _is_unverified(options: dict[str, str]) -> bool:
