@@ -58,14 +58,17 @@ def context_of(
     return context
 
 
-def explained(error: BaseException, words: Words, *, secure: bool) -> str:
-    """What went wrong while connecting, and, where that is TLS, which setting to change."""
+def explained(error: BaseException, words: Words, *, secure: bool, said: str = "") -> str:
+    """What went wrong while connecting, and, where that is TLS, which setting to change.
+
+    `said` stands for the error's own words, where they are of no use to a person.
+    """
     for found in _chain(error):
         if isinstance(found, ssl.SSLCertVerificationError):
             return _of_certificate(found, words)
-        if isinstance(found, ssl.SSLError) and (said := _of_handshake(found, words)):
-            return said
-    said = str(error).rstrip(".") or type(error).__name__
+        if isinstance(found, ssl.SSLError) and (meant := _of_handshake(found, words)):
+            return meant
+    said = (said or str(error)).rstrip(".") or type(error).__name__
     if _is_hang_up(error):
         if secure:
             return f"{said}; does it want a certificate that it trusts ({words.certificate}, {words.key})?"

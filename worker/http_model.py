@@ -47,6 +47,7 @@ class HttpTarget:
         tls: ssl.SSLContext | None = None,
     ) -> None:
         parts = urlsplit(url)
+        self._is_secure = parts.scheme == "https"
         self._path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         # urllib3's own default checks certificate and host name, too.
         own = {} if tls is None else {"ssl_context": tls}
@@ -92,11 +93,11 @@ class HttpTarget:
             most = self._max_bytes if rows == 1 else min(rows * self._max_bytes, _BATCH_MAX_BYTES)
             return self._body(response, end, most)
         except NewConnectionError as error:  # which urllib3 counts among its timeouts
-            raise _unreachable(error) from None
+            raise _unreachable(error, is_secure=self._is_secure) from None
         except (HTTPTimeout, TimeoutError):
             raise TimedOut(self._timeout) from None
         except (HTTPError, OSError) as error:
-            raise _unreachable(error) from None
+            raise _unreachable(error, is_secure=self._is_secure) from None
 
     def _traced(self, traceparent: str | None) -> Mapping[str, str]:
         if traceparent is None:
@@ -153,9 +154,9 @@ def retry_after_seconds(value: str | None) -> float | None:
         return None
 
 
-def _unreachable(error: Exception) -> TransientFailure:
-    if isinstance(error, urllib3.exceptions.SSLError):
-        cause = explained(error, MODEL, secure=True)
-    else:  # urllib3 puts the connection object in front: the cause is what a person can use
-        cause = str(getattr(error, "reason", None) or error).rpartition(": ")[2]
+def _unreachable(error: Exception, *, is_secure: bool) -> TransientFailure:
+    # urllib3 puts the connection object in front: the cause is what a person can use.
+    cause = str(getattr(error, "reason", None) or error).rpartition(": ")[2]
+    if is_secure:
+        cause = explained(error, MODEL, secure=True, said=cause)
     return TransientFailure(f"model not reachable: {cause or type(error).__name__}", "connection")
