@@ -33,7 +33,7 @@ deep: .deep/venv/.stamp ## the same with a real deep model (about 100 MB to inst
 	@touch $@
 
 test: $(VENV)/.stamp ## all tests, two files at a time; those for RabbitMQ need its server on the machine
-	@$(BIN)/python -m pytest -n 2 --dist loadfile
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 check: $(VENV)/.stamp .tools/venv/.stamp ## style, types, security and documents
 	$(BIN)/ruff check --no-cache .
