@@ -72,7 +72,9 @@ def run(settings: Settings, log: Log, *, retry: bool = True) -> int:
         say_exposures(settings, log)
         lookout = build_lookout(settings, queues, watch)
         stack.callback(lookout.close)
-        reporter = build_reporter(settings, connect, metrics, readiness, queues, version())
+        reporter = build_reporter(
+            settings, connect, metrics, readiness, queues, version(), watch.figures_refused
+        )
         stack.callback(reporter.close)
         loop = _build_loop(settings, callees, cache, watch, lambda: queues.is_paused, retry=retry)
         _listen_to_signals(loop)

@@ -10,7 +10,7 @@ from typing import Any
 import waitress
 from prometheus_client import CollectorRegistry, make_wsgi_app
 
-_THREADS = 4  # an action may take a while, and probes must not wait for it
+_THREADS = 6  # the page holds three at most: a status, a look-up, an action; probes must not wait for it
 # Slow clients cost a descriptor each and no thread: so many may be slow before a probe waits, and half of the
 # usual 1,024 descriptors are left. Who says nothing is hung up on. waitress's own bounds are 100 links, two
 # minutes, and a body of 1 GiB.

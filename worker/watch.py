@@ -203,6 +203,10 @@ class Watch:
             self._metrics.reconnects.labels("cache").inc()
             self._log.info("cache up")
 
+    def figures_refused(self, error: str) -> None:
+        """What this worker counted cannot be written for the page: told once until it can."""
+        self._log.warning("figures refused", error=error, hint="the page misses them until it is mended")
+
     def queues_seen(self, queues: Queues) -> None:
         """See LookoutObserver."""
         for queue, waiting in queues.waiting.items():

@@ -1,6 +1,9 @@
 """What the page is made of: the figures of a real fleet, on both brokers, by any of its processes."""
 
+import contextlib
 import json
+import signal
+import threading
 import urllib.error
 import urllib.request
 from collections import Counter
@@ -177,6 +180,58 @@ def test_a_broker_that_is_down_is_said_and_comes_back(
         server.stop()
 
 
+def test_a_cache_that_hangs_holds_up_no_probe(rig: Rig, own_cache: ValkeyServer) -> None:
+    """However many look at the page meanwhile."""
+    worker = rig.work()
+    is_over = threading.Event()
+
+    def look() -> None:
+        while not is_over.is_set():
+            with contextlib.suppress(OSError):
+                worker.get("/status.json?window=900")
+
+    watchers = [threading.Thread(target=look) for _ in range(8)]
+    own_cache.send_signal(signal.SIGSTOP)
+    try:
+        for watcher in watchers:
+            watcher.start()
+        for _ in range(10):
+            assert worker.get("/livez")[0] == 200
+            assert worker.get("/metrics")[0] == 200
+    finally:
+        is_over.set()
+        own_cache.send_signal(signal.SIGCONT)
+        for watcher in watchers:
+            watcher.join()
+    until(lambda: shown(worker)["services"]["cache"]["is_ok"], 30, what="the cache")
+
+
+def test_what_strangers_put_under_our_names_costs_only_itself(redis_rig: Rig) -> None:
+    """Another type, another form, a worker from the future: the page goes on, and says what is left."""
+    page, worker, cache = dashboard(redis_rig), redis_rig.work(), redis_rig.cache
+    redis_rig.call(1)
+    until(lambda: shown(page)["totals"]["requests"] == 1, what="the figures")
+    names = redis_rig.names
+    minute = int(cache.time()[0]) // 60
+    cache.hset(
+        names.figures("minute", minute - 3), "x", b'[["calls","m","x",5],["requests",7],["saved","m",-9]]'
+    )
+    cache.set(names.figures("minute", minute - 4), "a string")
+    cache.hset(names.workers, mapping={"a": b"[]", "b": b'{"seen":9e18}', "c": b"{", "d": b'{"seen":"x"}'})
+    cache.delete(names.versions)
+    cache.set(names.versions, "a string")
+    for window in (900, 3600, 86_400):
+        for query in ({}, {"model": "m"}):
+            found = shown(page, window, **query)
+            assert found["totals"]["requests"] == 1
+            assert [row["pid"] for row in found["workers"]] == [worker.child.pid]
+            assert found["services"]["cache"]["is_ok"]
+    until(lambda: worker.events("figures refused"), what="a line about it")
+    redis_rig.call(2)
+    until(lambda: shown(page)["totals"]["requests"] == 2, what="the next figures")
+    assert len(worker.events("figures refused")) == 1
+
+
 def test_a_payload_or_key_is_looked_up(redis_rig: Rig) -> None:
     """Whether it is remembered, for how long; the result only when asked for."""
     page = dashboard(redis_rig)
@@ -202,6 +257,7 @@ def test_a_question_that_makes_no_sense_is_explained(redis_rig: Rig) -> None:
         ("/lookup?q=18446744073709551616", "64 bits"),
         ("/lookup?q=1&model=other", "model `other`"),
         ("/status.json?window=7", "expected one of 900, 3600"),
+        ("/status.json?" + "&".join(f"a{n}=1" for n in range(30)), "at most 20 parameters"),
     ):
         code, found = ask(page, path)
         assert code == 400, path
@@ -271,6 +327,7 @@ def test_only_the_page_itself_may_act(redis_rig: Rig) -> None:
         {"Origin": address},
         {**own, "Origin": "http://evil.example"},
         {**own, "Origin": "null"},
+        {**own, "Origin": "http://["},
         {**own, "Sec_Fetch_Site": "cross-site"},
         {**own, "Origin": "http://evil.example", "Host": "evil.example"},
     ]

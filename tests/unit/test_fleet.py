@@ -41,7 +41,14 @@ def test_figures_are_those_of_the_metrics() -> None:
     }
 
 
-@given(st.dictionaries(st.lists(st.text(), min_size=1, max_size=3).map(tuple), st.floats(-1e9, 1e9)))
+_KEYS = st.one_of(
+    st.tuples(st.sampled_from(["requests", "attempts", "failed"]), st.text(), st.text()),
+    st.tuples(st.sampled_from(["saved", "dead"]), st.text()),
+    st.tuples(st.just("calls"), st.text(), st.sampled_from(["0.005", "120.0", "+Inf"])),
+)
+
+
+@given(st.dictionaries(_KEYS, st.floats(0, 1e9)))
 def test_figures_travel(figures: Figures) -> None:
     """Whatever a model is called."""
     assert decode(encode(figures)) == figures
@@ -49,7 +56,12 @@ def test_figures_travel(figures: Figures) -> None:
 
 @pytest.mark.parametrize(
     "stored",
-    [b"", b"{", b"7", b'{"a":1}', b'[["a"]]', b"[[1,2]]", b'[["a",true]]', b'[["a","b"]]', b"[[]]", b"[7]"],
+    [
+        *(b"", b"{", b"7", b'{"a":1}', b'[["a"]]', b"[[1,2]]", b'[["a","b"]]', b"[[]]", b"[7]"),
+        *(b'[["requests",5]]', b'[["attempts",5]]', b'[["calls","m",5]]', b'[["calls","m","x",5]]'),
+        *(b'[["",5]]', b'[["saved","m",true]]', b'[["saved","m",-5]]', b'[["saved","m",1e308]]'),
+        *(b'[["saved","m","n",5]]', b'[["other","m",5]]', b'[["saved","m",null]]'),
+    ],
 )
 def test_what_strangers_store_counts_for_nothing(stored: bytes) -> None:
     """Others may write to that server, too."""
@@ -62,18 +74,19 @@ class Counted:
     def __init__(self) -> None:
         self.figures: Figures = {}
         self.buckets = Buckets(lambda: dict(self.figures))
-        self.stored: dict[tuple[str, int], Figures] = {}
+        self.stored: dict[tuple[str, int, int], Figures] = {}
 
     def report(self, now: float, *, is_lost: bool = False, **more: float) -> None:
         add(self.figures, {("requests", "m", outcome): value for outcome, value in more.items()})
         pending = self.buckets.count(now)
         if not is_lost:
-            self.stored |= {(unit.name, number): dict(kept) for (unit, number), kept in pending.items()}
+            for (unit, number, life), kept in pending.items():
+                self.stored[unit.name, number, life] = dict(kept)
             self.buckets.written(now)
 
     def total(self, unit: str) -> Figures:
         total: Figures = {}
-        for (name, _), figures in self.stored.items():
+        for (name, _, _), figures in self.stored.items():
             if name == unit:
                 add(total, figures)
         return total
@@ -85,9 +98,9 @@ def test_what_comes_in_a_minute_is_in_its_bucket() -> None:
     worker.report(0, hit=1)
     worker.report(59, hit=2)
     worker.report(61, hit=4, miss=1)
-    assert worker.stored[("minute", 0)] == {HIT: 3}
-    assert worker.stored[("minute", 1)] == {HIT: 4, MISS: 1}
-    assert worker.stored[("hour", 0)] == {HIT: 7, MISS: 1}
+    assert worker.stored[("minute", 0, 0)] == {HIT: 3}
+    assert worker.stored[("minute", 1, 0)] == {HIT: 4, MISS: 1}
+    assert worker.stored[("hour", 0, 0)] == {HIT: 7, MISS: 1}
 
 
 def test_nothing_is_lost_while_it_cannot_be_written() -> None:
@@ -97,7 +110,7 @@ def test_nothing_is_lost_while_it_cannot_be_written() -> None:
     for minute in range(1, 30):
         worker.report(minute * 60, is_lost=True, hit=minute)
     worker.report(1800, hit=100)
-    assert worker.stored[("minute", 7)] == {HIT: 7}
+    assert worker.stored[("minute", 7, 0)] == {HIT: 7}
     assert worker.total("minute") == worker.total("hour") == worker.figures
 
 
@@ -110,6 +123,17 @@ def test_writing_twice_changes_nothing() -> None:
     assert worker.total("minute") == {HIT: 5}
 
 
+def test_a_clock_that_goes_back_takes_nothing_with_it() -> None:
+    """What is counted then is kept beside what was written for that minute, and replaces nothing."""
+    worker = Counted()
+    times = (600, 658, 661, 658, 600, 662, 3599, 3601, 3590)
+    for hits, now in enumerate(times, 1):
+        worker.report(now, hit=hits)
+        assert worker.total("minute") == worker.total("hour") == worker.figures
+    assert worker.stored[("minute", 10, 0)] == {HIT: 1 + 2}
+    assert worker.stored[("minute", 10, 1)] == {HIT: 4 + 5}
+
+
 def test_what_would_be_too_old_to_keep_is_not_kept() -> None:
     """Days without a server do not fill the worker's memory."""
     worker = Counted()
@@ -118,10 +142,10 @@ def test_what_would_be_too_old_to_keep_is_not_kept() -> None:
     assert len(worker.buckets._pending) <= MINUTE.kept_seconds / 60 + HOUR.kept_seconds / 3600 + 4
 
 
-@given(st.lists(st.tuples(st.integers(0, 200), st.booleans(), st.integers(0, 5)), max_size=60))
+@given(st.lists(st.tuples(st.integers(-200, 200), st.booleans(), st.integers(0, 5)), max_size=60))
 def test_the_buckets_hold_what_was_counted(steps: list[tuple[int, bool, int]]) -> None:
     """Whatever was lost in between, once a report gets through."""
-    worker, now = Counted(), 0
+    worker, now = Counted(), 100_000
     for seconds, is_lost, hits in steps:
         now += seconds
         worker.report(now, is_lost=is_lost, hit=hits)
@@ -219,6 +243,13 @@ def test_a_worker_that_says_nonsense_is_shown_all_the_same(said: dict[str, Any])
         (Situation(broker_error="x", cache_error="y"), "bad", "Neither"),
         (Situation(broker_error="x", workers=3), "bad", "broker"),
         (Situation(cache_error="x", waiting=5), "bad", "cache"),
+        (Situation(waiting=7, late=2, is_full=True), "bad", "memory is full: 2 workers cannot report"),
+        (Situation(workers=2, late=1, requests=9), "warn", "no word lately from 1 worker."),
+        (
+            Situation(workers=2, waiting=9, oldest_seconds=90.0),
+            "warn",
+            "Behind: the oldest request is 90 s",
+        ),
         (Situation(waiting=7), "bad", "No worker is alive, and 7 messages wait"),
         (Situation(waiting=0), "idle", "No worker"),
         (Situation(workers=2, is_paused=True, waiting=1, down={"m": 1}), "warn", "Paused"),
@@ -227,9 +258,9 @@ def test_a_worker_that_says_nonsense_is_shown_all_the_same(said: dict[str, Any])
         (Situation(workers=3, waiting=9, oldest_seconds=240.0, growth=120.0), "warn", "4.0 min old, +120/s"),
         (Situation(workers=3, waiting=9, oldest_seconds=240.0, growth=-3.0), "warn", "Catching up"),
         (
-            Situation(workers=1, waiting=9, oldest_seconds=90.0, is_saturated=True),
+            Situation(workers=1, waiting=9, oldest_seconds=90.0, growth=9.0, is_saturated=True),
             "warn",
-            "Falling behind: the oldest request is 90 s old; the model has no room left.",
+            "Falling behind: the oldest request is 90 s old, +9/s; the model has no room left.",
         ),
         (Situation(workers=3, requests=9, failed_ratio=0.2, most_common_error="e"), "warn", "20% of"),
         (

@@ -27,10 +27,13 @@ def build_reporter(
     readiness: Readiness,
     queues: Queues,
     version: str,
+    on_refusal: Callable[[str], None],
 ) -> Reporter:
-    """What writes this process's figures to the cache's server, of which `connect` makes a client."""
+    """What writes this process's figures to the cache's server, of which `connect` makes a client.
+    `on_refusal` is told once what that does not take."""
     versions = {name: model.version for name, model in settings.models.items()}
     portrait = Portrait(metrics, readiness, lambda: queues.is_paused, versions, version, time.time())
     worker = f"{socket.gethostname()[:32]}-{os.getpid()}-{secrets.token_hex(4)}"
     buckets = Buckets(partial(read, metrics))
-    return Reporter(connect, Names(settings.prefix), worker, buckets, portrait, versions, time.time)
+    names = Names(settings.prefix)
+    return Reporter(connect, names, worker, buckets, portrait, versions, time.time, on_refusal)

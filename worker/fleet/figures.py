@@ -1,18 +1,21 @@
 """What one worker counted: figures by name and labels, as its metrics have them, and how they travel."""
 
-import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import orjson
 from prometheus_client import Counter
 
-from worker.metrics import Metrics
+from worker.metrics import CALL_SECONDS, Metrics
 
 Key = tuple[str, ...]
 Figures = dict[Key, float]
 """A name and its labels to a count: (`requests`, model, outcome), (`saved`, model) in seconds, (`attempts`,
 model, result), (`calls`, model, upper bound of their seconds), (`failed`, model, kind), (`dead`, reason)."""
+
+_LABELS = {"requests": 2, "saved": 1, "attempts": 2, "calls": 2, "failed": 2, "dead": 1}
+_BOUNDS = frozenset([*map(str, CALL_SECONDS), "+Inf"])
+_MOST = 2.0**53
 
 
 def read(metrics: Metrics) -> Figures:
@@ -63,7 +66,13 @@ def decode(stored: bytes) -> Figures:
 
 def _rows(rows: Iterable[Any]) -> Iterable[tuple[Key, float]]:
     for row in rows:
-        if isinstance(row, list) and len(row) > 1 and all(isinstance(part, str) for part in row[:-1]):
-            value = row[-1]
-            if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
-                yield tuple(row[:-1]), value
+        if not isinstance(row, list) or not all(isinstance(part, str) for part in row[:-1]):
+            continue
+        *key, value = row or [None]
+        is_number = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < _MOST
+        if is_number and key and len(key) == 1 + _LABELS.get(key[0], -1) and _is_bound(key):
+            yield tuple(key), value
+
+
+def _is_bound(key: Sequence[str]) -> bool:
+    return key[0] != "calls" or key[-1] in _BOUNDS

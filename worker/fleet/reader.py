@@ -10,9 +10,15 @@ import redis
 from wire.names import Names
 from worker.fleet.buckets import HOUR, MINUTE, Unit
 from worker.fleet.figures import Figures, add, decode
-from worker.fleet.reporter import GONE_SECONDS, last_seen
+from worker.fleet.reporter import (
+    ALIVE_SECONDS,
+    GONE_SECONDS,
+    is_heard,
+    is_of_another_type,
+    last_seen,
+    worker_of,
+)
 
-ALIVE_SECONDS = 10.0  # since a worker was heard of last
 _LONGEST_BY_MINUTE = 3600
 _KEPT_SECONDS = 30.0  # how long what is over is taken as read: a worker that was cut off may still add to it
 _OPEN = 2  # buckets at the end that are read each time
@@ -84,7 +90,7 @@ class FleetReader:
         with self._client.pipeline(transaction=False) as pipe:
             for number in wanted:
                 pipe.hgetall(names[number])
-            answers = pipe.execute()
+            answers = [_hash(answer) for answer in pipe.execute(raise_on_error=False)]
         read = {
             n: {_text(worker): decode(said) for worker, said in a.items()}
             for n, a in zip(wanted, answers, strict=True)
@@ -103,20 +109,26 @@ class FleetReader:
             for section in ("server", "memory", "stats"):
                 pipe.info(section)
             workers, versions, *infos = pipe.execute(raise_on_error=False)
-        for answer in (workers, versions):
-            if isinstance(answer, Exception):
-                raise answer
         server: dict[str, Any] = {}
         for info in infos:
             server |= {} if isinstance(info, Exception) else info  # INFO may be forbidden
-        return _alive(workers, now), _versions(versions), server
+        return _alive(_hash(workers), now), _versions(_hash(versions)), server
 
 
 def count_alive(client: "redis.Redis", names: Names) -> int:
     """How many workers have been heard of lately. Raises redis.RedisError or OSError."""
     seconds, _ = client.time()
     said: Any = client.hgetall(names.workers)
-    return sum(seconds - last_seen(text) <= ALIVE_SECONDS for text in said.values())
+    return sum(is_heard(last_seen(text), seconds, ALIVE_SECONDS) for text in said.values())
+
+
+def _hash(answer: Any) -> dict[bytes, bytes]:
+    """What a HGETALL found; nothing under a name that somebody else uses. Raises what else went wrong."""
+    if not isinstance(answer, Exception):
+        return dict(answer)
+    if is_of_another_type(answer):
+        return {}
+    raise answer
 
 
 def _last_minutes(now: float) -> range:
@@ -141,7 +153,8 @@ def _rates(
         for worker, figures in minutes.get(number, {}).items():
             add(total, figures)
             requests = sum(value for key, value in figures.items() if key[0] == "requests")
-            by_worker[worker] = by_worker.get(worker, 0.0) + requests / seconds
+            name = worker_of(worker)
+            by_worker[name] = by_worker.get(name, 0.0) + requests / seconds
     return {key: value / seconds for key, value in total.items()}, by_worker
 
 
@@ -156,7 +169,7 @@ def _alive(said: Mapping[bytes, bytes], now: float) -> dict[str, dict[str, Any]]
     return {
         _text(worker): orjson.loads(text)
         for worker, text in said.items()
-        if now - last_seen(text) <= GONE_SECONDS
+        if is_heard(last_seen(text), now, GONE_SECONDS)
     }
 
 

@@ -53,7 +53,8 @@ class Actions:
     def _purge_cache(self, model: str) -> dict[str, Any]:
         with self._connect() as client:
             count = forget(client, self._names, model)
-        return {"done": count, "refused": 0, "said": f"{count:,} results of {model} forgotten"}
+        said = f"{count:,} results of {model} forgotten" if count else f"nothing of {model} was remembered"
+        return {"done": count, "refused": 0, "said": said}
 
     def _pause(self, *, is_paused: bool) -> dict[str, Any]:
         with closing(self._open_broker()) as broker:

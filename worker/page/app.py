@@ -3,10 +3,11 @@
 import ipaddress
 import secrets
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib.resources import files
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import SplitResult, parse_qs, urlsplit
 
 import orjson
 import redis
@@ -21,7 +22,9 @@ Start = Callable[..., Any]
 Query = Mapping[str, list[str]]
 
 PATHS = ("/", "/status.json", "/lookup", "/actions")
-_BODY_BYTES = 65_536
+_BODY_BYTES, _FIELDS = 65_536, 20
+_PATIENCE_SECONDS = 0.1
+_UNAVAILABLE, _FAULT = "503 Service Unavailable", "500 Internal Server Error"
 _POLICY = (
     "default-src 'none'; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; connect-src 'self'; "
     "img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -51,7 +54,7 @@ class PageApp:
     def __init__(self, view: View, lookup: Lookup, actions: Actions | None, log: Log, host: str) -> None:
         self._view, self._lookup, self._actions, self._log, self._host = view, lookup, actions, log, host
         self._page = files("worker.page").joinpath("page.html").read_text("utf-8")
-        self._lock = threading.Lock()
+        self._looking_up, self._acting = threading.Lock(), threading.Lock()
 
     def __call__(self, environ: dict[str, Any], start: Start) -> Iterable[bytes]:
         try:
@@ -61,7 +64,10 @@ class PageApp:
         except Unanswerable as error:
             return _json(start, {"error": str(error)}, "400 Bad Request")
         except (BrokerError, redis.RedisError, OSError) as error:
-            return _json(start, {"error": str(error) or type(error).__name__}, "503 Service Unavailable")
+            return _json(start, {"error": str(error) or type(error).__name__}, _UNAVAILABLE)
+        except Exception as fault:  # noqa: BLE001 - the server would answer, and say nothing of it
+            self._log.error("fault", exc_info=fault)
+            return _json(start, {"error": f"{type(fault).__name__}: see the log"}, _FAULT)
 
     def close(self) -> None:
         """Hang up."""
@@ -69,7 +75,7 @@ class PageApp:
 
     def _serve(self, environ: dict[str, Any], start: Start) -> Iterable[bytes]:
         path, method = environ.get("PATH_INFO", "/"), environ["REQUEST_METHOD"]
-        query = parse_qs(environ.get("QUERY_STRING", ""), max_num_fields=20)
+        query = _query(environ)
         if path == "/actions":
             return self._act(environ, start)
         if method not in ("GET", "HEAD"):
@@ -93,7 +99,7 @@ class PageApp:
         asked = _one(query, "q")
         if not asked:
             raise Unanswerable("q is missing: expected a key (64 hexadecimal digits) or a JSON payload")
-        with self._lock:  # keys are made by the generation that was seen last
+        with _alone(self._looking_up, "look-up"):
             found = self._lookup.find(asked, _one(query, "model"), shows_result=shows_result)
         return _json(start, found)
 
@@ -105,7 +111,8 @@ class PageApp:
         self._check_host(environ)
         _check_origin(environ)
         asked = _body(environ)
-        done = self._actions.do(asked)
+        with _alone(self._acting, "action"):
+            done = self._actions.do(asked)
         self._log.warning(
             "action", action=asked.get("action"), by=environ.get("REMOTE_ADDR"), said=done["said"]
         )
@@ -120,6 +127,25 @@ class PageApp:
             )
 
 
+@contextmanager
+def _alone(lock: threading.Lock, what: str) -> Iterator[None]:
+    """One at a time, and nobody waits: each holds one of few threads, which probes need, too, for as long as
+    a server takes that may be hanging."""
+    if not lock.acquire(timeout=_PATIENCE_SECONDS):
+        raise Refused(_UNAVAILABLE, f"another {what} is under way")
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _query(environ: dict[str, Any]) -> Query:
+    try:
+        return parse_qs(environ.get("QUERY_STRING", ""), max_num_fields=_FIELDS)
+    except ValueError:
+        raise Unanswerable(f"expected at most {_FIELDS} parameters") from None
+
+
 def _window(query: Query) -> int:
     asked = _one(query, "window") or str(WINDOWS[0])
     if asked not in map(str, WINDOWS):
@@ -132,10 +158,14 @@ def _one(query: Query, name: str) -> str | None:
 
 
 def _host_of(environ: dict[str, Any]) -> str:
+    return _split(f"//{environ.get('HTTP_HOST', '')}").hostname or ""
+
+
+def _split(address: str) -> SplitResult:
     try:
-        return urlsplit(f"//{environ.get('HTTP_HOST', '')}").hostname or ""
+        return urlsplit(address)
     except ValueError:
-        return ""
+        return urlsplit("")
 
 
 def _is_address(name: str) -> bool:
@@ -148,7 +178,7 @@ def _is_address(name: str) -> bool:
 
 def _check_origin(environ: dict[str, Any]) -> None:
     """Only our own page: browsers send the origin, and no other page can send this header unasked."""
-    origin = urlsplit(environ.get("HTTP_ORIGIN", "")).netloc
+    origin = _split(environ.get("HTTP_ORIGIN", "")).netloc
     site = environ.get("HTTP_SEC_FETCH_SITE", "same-origin")
     if origin != environ.get("HTTP_HOST") or site != "same-origin" or environ.get("HTTP_X_RECOLLECT") != "1":
         raise Refused("403 Forbidden", "only from the page itself: Origin, and the header X-Recollect: 1")

@@ -5,7 +5,8 @@ from typing import Any
 
 from wire.errors import Outcome
 from worker.fleet.figures import Figures
-from worker.fleet.reader import ALIVE_SECONDS, Fleet, Step
+from worker.fleet.reader import Fleet, Step
+from worker.fleet.reporter import ALIVE_SECONDS, is_heard
 from worker.metrics import CALL_SECONDS
 from worker.page.quantile import quantile
 
@@ -64,7 +65,7 @@ def ratio(figures: Figures, outcomes: frozenset[str]) -> float | None:
 
 def is_alive(worker: Mapping[str, Any], now: float) -> bool:
     """Whether a worker has been heard of lately."""
-    return now - number(worker.get("seen")) <= ALIVE_SECONDS
+    return is_heard(number(worker.get("seen")), now, ALIVE_SECONDS)
 
 
 def number(value: Any) -> float:

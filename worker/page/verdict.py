@@ -14,7 +14,8 @@ _MANY_FAILED = 0.05
 @dataclass(frozen=True, slots=True)
 class Situation:
     """What is known. `waiting` and `oldest_seconds` are None where the broker cannot be asked; `growth` is
-    how many more wait from second to second; `down` is each model that is down, and on how many workers."""
+    how many more wait from second to second; `down` is each model that is down, and on how many workers;
+    `late` workers have not been heard of lately, which a cache that is full also brings about."""
 
     broker_error: str | None = None
     cache_error: str | None = None
@@ -23,6 +24,8 @@ class Situation:
     growth: float = 0.0
     is_paused: bool = False
     workers: int = 0
+    late: int = 0
+    is_full: bool = False
     states: Mapping[str, int] = field(default_factory=dict)
     down: Mapping[str, int] = field(default_factory=dict)
     is_saturated: bool = False
@@ -53,6 +56,8 @@ def _without_servers(now: Situation) -> Sentence | None:
 def _without_workers(now: Situation) -> Sentence | None:
     if now.workers:
         return None
+    if now.late and now.is_full:
+        return "bad", f"The cache's memory is full: {_count(now.late, 'worker')} cannot report.{_waits(now)}"
     if now.waiting:
         return "bad", f"No worker is alive, and {_count(now.waiting, 'message')} wait."
     return "idle", "No worker is alive, and nothing waits."
@@ -82,9 +87,8 @@ def _behind(now: Situation) -> Sentence | None:
         return None
     growth = f", {now.growth:+,.0f}/s" if abs(now.growth) >= 1 else ""
     why = "; the model has no room left" if now.is_saturated else ""
-    if now.growth < 0:
-        return "warn", f"Catching up: the oldest request is {_age(now.oldest_seconds)} old{growth}{why}."
-    return "warn", f"Falling behind: the oldest request is {_age(now.oldest_seconds)} old{growth}{why}."
+    course = "Behind" if not growth else "Catching up" if now.growth < 0 else "Falling behind"
+    return "warn", f"{course}: the oldest request is {_age(now.oldest_seconds)} old{growth}{why}."
 
 
 def _failing(now: Situation) -> Sentence | None:
@@ -92,6 +96,12 @@ def _failing(now: Situation) -> Sentence | None:
         return None
     most = f", most of them with {now.most_common_error}" if now.most_common_error else ""
     return "warn", f"Working, but {now.failed_ratio:.0%} of the requests fail{most}."
+
+
+def _silent(now: Situation) -> Sentence | None:
+    if not now.late:
+        return None
+    return "warn", f"Working; no word lately from {_count(now.late, 'worker')}.{_waits(now)}"
 
 
 def _well(now: Situation) -> Sentence | None:
@@ -110,6 +120,7 @@ _RULES: Iterable[Callable[[Situation], Sentence | None]] = (
     _cut_off,
     _behind,
     _failing,
+    _silent,
     _well,
 )
 

@@ -15,6 +15,8 @@ from worker.queues import Queues
 
 WINDOWS = (900, 3600, 86_400, 604_800)
 _FULL = 0.9
+_PATIENCE_SECONDS = 0.1
+Read = tuple[Fleet | None, str | None]
 
 
 class View:
@@ -37,6 +39,7 @@ class View:
         self._urls, self._dead = urls, dead
         self._constant = {"prefix": prefix, "version": version, "allows_actions": allows_actions}
         self._lock = threading.Lock()
+        self._last: dict[int, Read] = {}
 
     def status(self, window_seconds: int, model: str | None = None) -> dict[str, Any]:
         """As of now, of one model or of all. Whatever is down, there is an answer."""
@@ -62,12 +65,19 @@ class View:
         """Hang up."""
         self._reader.close()
 
-    def _read(self, window_seconds: int) -> tuple[Fleet | None, str | None]:
-        with self._lock:
-            try:
-                return self._reader.read(window_seconds), None
-            except (redis.RedisError, OSError) as error:
-                return None, str(error) or type(error).__name__
+    def _read(self, window_seconds: int) -> Read:
+        """The fleet, or why it cannot be read. While somebody else asks a server that takes its time, what
+        was answered last holds: those who wait would hold the threads that probes are answered on."""
+        if not self._lock.acquire(timeout=_PATIENCE_SECONDS):
+            return self._last.get(window_seconds, (None, "it takes its time to answer"))
+        try:
+            found: Read = self._reader.read(window_seconds), None
+        except (redis.RedisError, OSError) as error:
+            found = None, str(error) or type(error).__name__
+        finally:
+            self._lock.release()
+        self._last = {window_seconds: found} if found[0] is None else {**self._last, window_seconds: found}
+        return found
 
     def _backlog(self) -> dict[str, Any]:
         queues = self._queues
@@ -122,6 +132,8 @@ def _with_fleet(known: Situation, fleet: Fleet) -> Situation:
     return replace(
         known,
         workers=len(alive),
+        late=len(fleet.workers) - len(alive),
+        is_full=_is_full(fleet),
         states=Counter(str(said.get("state")) for said in alive),
         down={one["name"]: one["workers_down"] for one in models if one["workers_down"]},
         is_saturated=any(one["slots"] and one["busy"] >= _FULL * one["slots"] for one in models),
@@ -129,6 +141,12 @@ def _with_fleet(known: Situation, fleet: Fleet) -> Situation:
         failed_ratio=ratio(fleet.rates, FAILED),
         most_common_error=next((one["kind"] for one in everything["broken"] if one["model"]), None),
     )
+
+
+def _is_full(fleet: Fleet) -> bool:
+    limit = number(fleet.server.get("maxmemory"))
+    may_evict = fleet.server.get("maxmemory_policy") != "noeviction"
+    return not may_evict and 0 < limit <= number(fleet.server.get("used_memory"))
 
 
 _NOTHING: Mapping[str, Any] = {
