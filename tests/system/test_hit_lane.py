@@ -271,7 +271,7 @@ def test_pause_and_resume(rig: Rig, place: Path, how: str) -> None:
     assert rig.model.calls == done
     _pause(rig, place, how, "resume")
     assert {reply.outcome for reply in asked.all()} == {"miss"}
-    assert worker.events("resumed")
+    until(lambda: worker.events("resumed"), what="its line: it may look later than the other")
 
 
 def _pause(rig: Rig, place: Path, how: str, action: str) -> None:
