@@ -27,7 +27,8 @@ def link() -> Iterator[HTTPConnection]:
         with closing(HTTPConnection("127.0.0.1", server.effective_port, timeout=10)) as opened:
             yield opened
     finally:
-        server.close()
+        # In the loop's own thread: a socket closed under its select ends that thread with an error.
+        server.trigger.pull_trigger(server.close)
         thread.join()
 
 
