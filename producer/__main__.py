@@ -15,14 +15,17 @@ from broker.exposure import UNVERIFIED, is_unverified
 from broker.urls import mask
 from producer.arguments import build_parser
 from producer.client import Producer
-from producer.files import BadLine, Output, count_lines, read_lines
-from producer.lines import parse, refusal
+from producer.files import Output
+from producer.lines import refusal
 from producer.progress import Progress, Tally
 from producer.where import broker_url, settings_file
+from rows.row import BadRow
+from rows.source import Source, open_source
 from wire.errors import InvalidRequest
 from wire.message import DIRECTIVES
 from wire.reply import Reply
 from wire.trace import TRACEPARENT, is_traceparent
+from wire.values import parse
 
 OK, SOME_FAILED, USAGE, UNREACHABLE, INTERRUPTED = 0, 1, 2, 3, 130
 _WAIT_MENTIONED_SECONDS = 30.0
@@ -55,9 +58,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _map(arguments: argparse.Namespace) -> int:
-    tally, rows = Tally(), _Rows(arguments.input)
+    source = open_source(arguments.input)
+    tally, rows = Tally(), _Rows(source)
     form = "none" if arguments.quiet else arguments.progress
-    progress = Progress(sys.stderr, tally, count_lines(arguments.input), form)
+    progress = Progress(sys.stderr, tally, source.count(), form)
     with Output(arguments.output) as output:
         try:
             with closing(progress), _producer(arguments, progress) as producer:
@@ -88,29 +92,29 @@ def _replies(producer: Producer, arguments: argparse.Namespace, rows: "_Rows") -
 
 
 class _Rows:
-    """The values of the input. A line that is none becomes NaN, which fails in its place."""
+    """The payloads of the input. A row that has none becomes NaN, which fails in its place."""
 
-    def __init__(self, path: str) -> None:
-        self._path, self._bad = path, dict[int, BadLine]()
+    def __init__(self, source: Source) -> None:
+        self._source, self._bad = source, dict[int, BadRow]()
         self.read = 0
 
     def __iter__(self) -> Iterator[Any]:
-        for index, value in enumerate(read_lines(self._path)):
+        for index, row in enumerate(self._source.rows()):
             self.read += 1
-            if isinstance(value, BadLine):
-                self._bad[index] = value
+            if isinstance(row, BadRow):
+                self._bad[index] = row
                 yield math.nan
             else:
-                yield value
+                yield row.value
 
     def named(self, reply: Reply) -> Reply:
-        """`reply`, or what is really wrong with its line."""
+        """`reply`, or what is really wrong with its row."""
         bad = self._bad.pop(reply.index, None)
-        return reply if bad is None else refusal(bad, reply.index)
+        return reply if bad is None else refusal(bad.problem, reply.index)
 
 
 def _enqueue(arguments: argparse.Namespace) -> int:
-    tally, rows, confirmed = Tally(), _Rows(arguments.input), 0
+    tally, rows, confirmed = Tally(), _Rows(open_source(arguments.input)), 0
 
     def on_sent(count: int) -> None:
         nonlocal confirmed

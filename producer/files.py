@@ -1,53 +1,14 @@
-"""JSON lines in, JSON lines out. The final name appears only when every row has its reply."""
+"""JSON lines out. The final name appears only when every row has its reply."""
 
 import os
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO
 
 import orjson
 
-from producer.lines import parse
-from wire.errors import InvalidRequest
 from wire.reply import Reply
-
-
-class BadLine(str):
-    """What is wrong with a line of the input, with its number from 1."""
-
-    __slots__ = ()
-
-
-def count_lines(path: str) -> int | None:
-    """How many rows a file has; None where counting would use them up (`-`, a pipe). Raises OSError."""
-    if path == "-" or not Path(path).is_file():
-        return None
-    with Path(path).open("rb") as file:
-        return sum(1 for line in file if line.strip())
-
-
-def read_lines(path: str) -> Iterator[object]:
-    """The values of a JSON-lines file or of standard input (`-`); a BadLine where a line is none.
-
-    Empty lines are passed over. Raises OSError.
-    """
-    if path == "-":
-        yield from _values(sys.stdin.buffer)
-        return
-    with Path(path).open("rb") as file:
-        yield from _values(file)
-
-
-def _values(file: BinaryIO) -> Iterator[object]:
-    for number, line in enumerate(file, 1):
-        if not line.strip():
-            continue
-        try:
-            yield parse(line, f"line {number}")
-        except InvalidRequest as error:
-            yield BadLine(error)
 
 
 class Output:

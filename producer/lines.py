@@ -1,6 +1,5 @@
 """Between Python values and the lines of a message, on the producer's side."""
 
-import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -11,10 +10,7 @@ from wire.errors import ErrorKind, Failure, InvalidRequest, Outcome
 from wire.message import encode_request
 from wire.reply import BadReply, Reply
 from wire.trace import TRACEPARENT, is_traceparent
-from wire.values import refuse_large_integers
 
-# The shortest integer beyond 64 bits is -2^63 - 1.
-_LONG_INTEGER = re.compile(rb"[0-9]{19}")
 _NOBODY_WAITS = "reply is false, and this waits for replies; leave it out, or use enqueue"
 _EXPECTED_TRACEPARENT = (
     "expected the W3C form in lower case, such as 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -74,23 +70,6 @@ def whole_line(request: Any, fields: Fields, *, waits: bool) -> Line:
     if waits and request.get("reply") is False:
         raise InvalidRequest(_NOBODY_WAITS)
     return Line(text, request.get("id"))
-
-
-def parse(text: bytes, where: str) -> Any:
-    """The value of a JSON text. Raises InvalidRequest that says `where`, also for an integer beyond 64 bits.
-
-    orjson alone would read such an integer as a float, and a wrong payload would be sent.
-    """
-    try:
-        value = orjson.loads(text)
-    except orjson.JSONDecodeError as error:
-        raise InvalidRequest(f"{where} is not JSON: {error}") from None
-    if _LONG_INTEGER.search(text):
-        try:
-            refuse_large_integers(text, orjson.dumps(value))
-        except InvalidRequest as error:
-            raise InvalidRequest(f"{where}: {error}") from None
-    return value
 
 
 def refusal(message: str, index: int) -> Reply:

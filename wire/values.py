@@ -2,10 +2,15 @@
 
 import json
 import math
+import re
 from typing import Any
+
+import orjson
 
 from wire.errors import InvalidRequest
 
+# The shortest integer beyond 64 bits is -2^63 - 1.
+_LONG_INTEGER = re.compile(rb"[0-9]{19}")
 _INTEGER_MIN, _INTEGER_MAX = -(2**63), 2**64 - 1
 
 
@@ -33,6 +38,23 @@ def refuse_large_integers(text: bytes, written: bytes) -> None:
     # `+` alone first: looking for two bytes takes as long as the parse did.
     if b"+" in written and b"e+" in written:
         json.loads(text, parse_int=_refuse_large_integer)
+
+
+def parse(text: bytes, where: str) -> Any:
+    """The value of a JSON text. Raises InvalidRequest that says `where`, also for an integer beyond 64 bits.
+
+    orjson alone would read such an integer as a float, and a wrong payload would be sent.
+    """
+    try:
+        value = orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        raise InvalidRequest(f"{where} is not JSON: {error}") from None
+    if _LONG_INTEGER.search(text):
+        try:
+            refuse_large_integers(text, orjson.dumps(value))
+        except InvalidRequest as error:
+            raise InvalidRequest(f"{where}: {error}") from None
+    return value
 
 
 def _refuse_large_integer(digits: str) -> int:

@@ -11,7 +11,7 @@ from tests.support import code_rules as rules
 from tests.support.committed import committed
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("wire", "broker", "producer", "worker")
+PACKAGES = ("wire", "rows", "broker", "producer", "worker")
 SOURCES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 
 

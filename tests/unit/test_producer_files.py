@@ -7,56 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from producer.files import BadLine, Output, count_lines, read_lines
+from producer.files import Output
 from wire.reply import Reply
 
 
 def row(index: int = -1) -> Reply:
     return Reply("a", "ok", 1, None, "hit", "m", "1", "k", 1.0, 2.0, index)
-
-
-def test_values_and_what_is_none(tmp_path: Path) -> None:
-    """Empty lines are passed over and still counted where a line is named."""
-    path = tmp_path / "in"
-    path.write_bytes(b'1\n\n  \nnope\n"a"')
-    first, second, third = read_lines(str(path))
-    assert (first, third) == (1, "a")
-    assert isinstance(second, BadLine)
-    assert second.startswith("line 4 is not JSON")
-    assert count_lines(str(path)) == 3
-
-
-@pytest.mark.parametrize(
-    ("line", "fits"),
-    [
-        ("18446744073709551615", True),
-        ("-9223372036854775808", True),
-        ("18446744073709551616", False),
-        ("-9223372036854775809", False),
-        ('{"a":[99999999999999999999999]}', False),
-        ('{"a":"99999999999999999999999"}', True),
-        ("1.0000000000000000000000001", True),
-        ("1e300", True),
-    ],
-)
-def test_an_integer_beyond_64_bits_is_no_float(tmp_path: Path, line: str, fits: bool) -> None:
-    """The parser would change it without a word, and another payload would be asked about."""
-    path = tmp_path / "in"
-    path.write_text(line + "\n")
-    (value,) = read_lines(str(path))
-    assert isinstance(value, BadLine) is not fits
-    assert fits or "line 1: payload has the integer" in str(value)
-
-
-def test_a_pipe_is_not_counted_away(tmp_path: Path) -> None:
-    """`map <(zcat rows.gz)`: to count the rows would be to lose them."""
-    path = tmp_path / "pipe"
-    os.mkfifo(path)
-    writer = threading.Thread(target=lambda: path.write_bytes(b"1\n2\n"))
-    assert count_lines(str(path)) is None
-    writer.start()
-    assert list(read_lines(str(path))) == [1, 2]
-    writer.join()
 
 
 def test_the_final_name_comes_last(tmp_path: Path) -> None:
