@@ -61,6 +61,7 @@ class Flights:
         self._cache, self._names, self._token = cache, names, token
         self._clock, self._seconds = clock, lease_seconds
         self._flights: dict[str, _Flight] = {}
+        self._replaced: dict[str, list[_Flight]] = {}  # that are under way all the same, oldest first
         self._led: dict[Job, _Flight] = {}
         self._foreign: deque[_Flight] = deque()
         self._orphans: list[Job] = []
@@ -117,7 +118,9 @@ class Flights:
         if self._foreign and now >= self._next_look:
             self._next_look = now + _LOOK_SECONDS
             some = [self._foreign.popleft() for _ in range(min(_AT_ONCE, len(self._foreign)))]
-            # One that a refresh has replaced has nobody waiting.
+            for flight in some:
+                if not flight.followers:  # they went over to what replaced it
+                    self._end(flight)
             self._take([flight for flight in some if flight.followers], news)
         return news
 
@@ -171,11 +174,22 @@ class Flights:
         self._flights[key] = new = _Flight(leader, key, self._names, self._clock())
         if old is not None and old.leader is None:  # nobody else here would look after them
             new.followers, old.followers = old.followers, []
+        elif old is not None:
+            self._replaced.setdefault(key, []).append(old)
         return new
 
     def _end(self, flight: _Flight) -> None:
-        if self._flights.get(flight.key) is flight:
+        """What it had replaced, and is still under way, may be joined again."""
+        replaced = self._replaced.get(flight.key, [])
+        if self._flights.get(flight.key) is not flight:
+            if flight in replaced:
+                replaced.remove(flight)
+        elif replaced:
+            self._flights[flight.key] = replaced.pop()
+        else:
             del self._flights[flight.key]
+        if not replaced:
+            self._replaced.pop(flight.key, None)
 
     def _take(self, flights: Sequence[_Flight], news: News) -> None:
         for flight, taken in zip(flights, self._taken(flights), strict=True):

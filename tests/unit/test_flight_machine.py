@@ -223,3 +223,18 @@ class Fleet(RuleBasedStateMachine):
 
 TestFleet: Any = Fleet.TestCase
 TestFleet.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+
+
+def test_a_refresh_that_fails_leaves_the_call_before_it_to_be_joined() -> None:
+    """Found by the machine: what had been replaced was forgotten with what replaced it."""
+    clock = Clock()
+    worker = Worker("w", Shelf(clock), clock)
+    plain, refresh = b'{"payload":"a"}', b'{"payload":"a","refresh":true}'
+    worker.receive(plain)
+    for _ in range(2):
+        (renewal,) = worker.receive(refresh)
+        worker.end(Begun(renewal, clock()), AWAY)
+    assert worker.receive(plain) == []
+    (first,) = worker.calls
+    worker.end(first, None)
+    assert [delivery.is_answered for delivery in worker.deliveries] == [True] * 4
