@@ -6,12 +6,16 @@ from collections.abc import Callable, Mapping
 Command = Callable[[argparse.Namespace], int]
 _EXAMPLES = """examples:
   python -m producer map rows.jsonl -o out.jsonl --model sentiment
+  python -m producer map rows.parquet -o out.parquet --payload text,lang --keep id
   cat rows.jsonl | python -m producer map - -o -
   python -m producer call '{"text":"what a day"}'
   python -m producer enqueue rows.jsonl --run nightly
   python -m producer collect --run nightly -o out.jsonl
 
-IN holds one payload a line; with --requests a whole request of the contract (docs/contract.md).
+IN is .jsonl, .csv, .tsv or .parquet, also .gz, or - for JSON lines on standard input. Each row is a payload,
+or has it in the columns of --payload; with --requests each line is a whole request (docs/contract.md).
+OUT is .jsonl, .csv, .tsv or .parquet. What fails goes to OUT.errors.jsonl. After a crash, or Ctrl-C, the same
+command goes on where it stopped.
 broker: --broker-url > RECOLLECT_BROKER_URL, or RECOLLECT_BROKER_URL_FILE that holds it > recollect.toml
 trace: the W3C traceparent in TRACEPARENT, where there is one, goes with all requests
 exit codes: 0 all ok, 1 some rows failed, 2 usage, 3 the broker is unreachable, 130 interrupted"""
@@ -34,15 +38,10 @@ def build_parser(commands: Mapping[str, Command]) -> argparse.ArgumentParser:
     )
     sub = parser.add_subparsers(required=True, metavar="COMMAND")
     mapping = sub.add_parser("map", help="a reply for every row of a file")
-    mapping.add_argument("input", metavar="IN", help="JSON lines, or - for standard input")
-    mapping.add_argument("-o", "--output", required=True, metavar="OUT", help="or - for standard output")
-    mapping.add_argument("--in-flight", type=_positive, default=1000, metavar="N", help="requests ahead")
-    mapping.add_argument("--ordered", action="store_true", help="rows in the order of the input")
-    mapping.add_argument("--progress", choices=["auto", "bar", "lines", "none"], default="auto")
-    mapping.add_argument("-q", "--quiet", action="store_true", help="no progress, no summary")
-    mapping.add_argument("--reply-timeout", type=float, default=300.0, metavar="SECONDS")
+    _add_map(mapping)
     enqueue = sub.add_parser("enqueue", help="send a file and do not wait")
     enqueue.add_argument("input", metavar="IN")
+    _add_input(enqueue)
     collect = sub.add_parser("collect", help="the replies to what was enqueued")
     collect.add_argument("-o", "--output", required=True, metavar="OUT")
     collect.add_argument("--timeout", type=float, default=10.0, metavar="SECONDS", help="of silence: done")
@@ -53,12 +52,35 @@ def build_parser(commands: Mapping[str, Command]) -> argparse.ArgumentParser:
     for name, command in named.items():
         _add_common(command)
         command.set_defaults(run_command=commands[name])
-    for command in (mapping, enqueue):
-        command.add_argument("--requests", action="store_true", help="each line is a whole request")
     enqueue.add_argument("--no-reply", action="store_true", help="nobody collects: send no replies")
     for command in (enqueue, collect):
         command.add_argument("--run", metavar="NAME", help="keeps the replies of this run apart")
     return parser
+
+
+def _add_map(mapping: argparse.ArgumentParser) -> None:
+    mapping.add_argument("input", metavar="IN", help="rows, or - for JSON lines on standard input")
+    mapping.add_argument("-o", "--output", required=True, metavar="OUT", help="or - for standard output")
+    _add_input(mapping)
+    mapping.add_argument("--keep", metavar="COLUMNS", help="carried into OUT; all, unless named")
+    mapping.add_argument("--flatten", action="store_true", help="a column for each field of the results")
+    mapping.add_argument("--errors", metavar="FILE", help="what fails (OUT.errors.jsonl)")
+    mapping.add_argument("--only-failed", metavar="ERRORS", help="send only the rows of an errors file again")
+    mapping.add_argument("--restart", action="store_true", help="forget what is in OUT.partial")
+    mapping.add_argument("--report", metavar="FILE", help="the summary as JSON")
+    mapping.add_argument("--in-flight", type=_positive, default=1000, metavar="N", help="requests ahead")
+    mapping.add_argument("--ordered", action="store_true", help="rows in the order of the input")
+    mapping.add_argument("--progress", choices=["auto", "bar", "lines", "none"], default="auto")
+    mapping.add_argument("-q", "--quiet", action="store_true", help="no progress, no summary")
+    mapping.add_argument("--reply-timeout", type=float, default=300.0, metavar="SECONDS")
+
+
+def _add_input(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--payload", metavar="COLUMNS", help="which make the payload: text,lang")
+    command.add_argument(
+        "--types", metavar="TYPES", help="of CSV columns: n:integer (or number, boolean, json),…"
+    )
+    command.add_argument("--requests", action="store_true", help="each line is a whole request")
 
 
 def _add_common(command: argparse.ArgumentParser) -> None:

@@ -4,7 +4,7 @@ import os
 import re
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TextIO
 
 from wire.reply import Reply
@@ -18,7 +18,8 @@ _NUMBER = re.compile(r"\d+")
 
 
 class Tally:
-    """Counts of replies by outcome, and of errors by kind and message."""
+    """Counts of replies by outcome, and of errors by kind and message. `resumed` of the rows were there
+    before, and took no time."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -26,7 +27,7 @@ class Tally:
         self.outcomes: Counter[str] = Counter()
         self.errors: Counter[tuple[str, str]] = Counter()
         self._examples: dict[tuple[str, str], str] = {}
-        self.failed = 0
+        self.failed = self.resumed = 0
 
     @property
     def rows(self) -> int:
@@ -38,12 +39,46 @@ class Tally:
         """Since the beginning."""
         return max(1e-6, self._clock() - self.begun)
 
+    @property
+    def rate(self) -> float:
+        """Rows a second."""
+        return (self.rows - self.resumed) / self.seconds
+
     def add(self, reply: Reply) -> None:
         """One more reply."""
-        self.outcomes[reply.outcome] += 1
-        if not reply.ok:
+        self._count(reply.outcome, reply.status, reply.error)
+
+    def add_row(self, row: Mapping[str, Any]) -> None:
+        """The same for a reply that is a row of a file."""
+        self._count(row["outcome"], row["status"], row["error"])
+
+    def resume(self, row: Mapping[str, Any]) -> None:
+        """One that an earlier run has brought."""
+        self.resumed += 1
+        self.add_row(row)
+
+    def as_dict(self) -> dict[str, Any]:
+        """All of it, for a program to read."""
+        errors = [
+            {"kind": kind, "message": self._examples[kind, message], "count": count}
+            for (kind, message), count in self.errors.most_common()
+        ]
+        return {
+            "rows": self.rows,
+            "resumed": self.resumed,
+            "failed": self.failed,
+            "outcomes": dict(self.outcomes),
+            "errors_by_kind": errors,
+            "hit_ratio": self.hit_ratio(),
+            "seconds": self.seconds,
+            "rows_per_second": self.rate,
+        }
+
+    def _count(self, outcome: str, status: str, error: Any) -> None:
+        self.outcomes[outcome] += 1
+        if status != "ok":
             self.failed += 1
-            self._add_error(reply.error if isinstance(reply.error, dict) else {})
+            self._add_error(error if isinstance(error, dict) else {})
 
     def errors_shown(self) -> list[str]:
         """The errors, alike ones together, most common first, in a few lines."""
@@ -72,7 +107,7 @@ class Tally:
 
     def line(self, total: int | None) -> str:
         """One `key=value` line, for logs."""
-        rate = self.rows / self.seconds
+        rate = self.rate
         rows = f"{self.rows}/{total}" if total is not None else str(self.rows)
         eta = f" eta_s={(total - self.rows) / rate:.0f}" if total is not None and rate > 0 else ""
         return f"map rows={rows} rate={rate:.0f}/s hit={self.hit_ratio():.3f} failed={self.failed}{eta}"
@@ -82,7 +117,8 @@ class Tally:
         parts = " · ".join(f"{count:,} {outcome}" for outcome, count in self.outcomes.most_common())
         lines = [f"Answers  {parts or '0'} = {self.rows:,} rows   hit {self.hit_ratio():.2%}"]
         lines += self.errors_shown()
-        lines.append(f"Time     {self.seconds:.1f} s, {self.rows / self.seconds:,.0f} rows/s")
+        before = f"; {self.resumed:,} rows were there before" if self.resumed else ""
+        lines.append(f"Time     {self.seconds:.1f} s, {self.rate:,.0f} rows/s{before}")
         if self.rows and self.outcomes["hit"] == self.rows:
             lines.append(">>> TOTAL RECALL: every row was remembered")
         return lines
@@ -124,7 +160,7 @@ class Progress:
             self._bar.stop()
 
     def _mention_silence(self, now: float) -> None:
-        if self._tally.rows:
+        if self._tally.rows > self._tally.resumed:
             self._silent_until = None
         elif self._silent_until is not None and now >= self._silent_until and self._form != "none":
             self._silent_until = None

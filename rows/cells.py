@@ -17,10 +17,10 @@ _BOOLEANS = {"true": True, "false": False}
 _SPECIAL = re.compile(r'[",\t\r\n]')
 
 
-def types_of(text: str) -> dict[str, Type]:
-    """`name:type,…` as types by column. Raises ValueError."""
+def types_of(text: str | None) -> dict[str, Type]:
+    """`name:type,…` as types by column; none for None. Raises ValueError."""
     types: dict[str, Type] = {}
-    for part in text.split(","):
+    for part in () if text is None else text.split(","):
         name, colon, kind = part.strip().rpartition(":")
         if not colon or not name or kind not in get_args(Type):
             expected = f"expected COLUMN:TYPE with a type of {', '.join(get_args(Type))}"

@@ -4,14 +4,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from rows.pyarrow import pa
 from rows.row import Row
-
-try:
-    import pyarrow as pa
-    import pyarrow.compute
-    import pyarrow.parquet
-except ImportError as error:  # an extra: nobody else needs its 150 MB
-    raise ValueError("Parquet needs pyarrow: pip install 'recollect[parquet]'") from error
 
 _BATCH_ROWS = 4096
 

@@ -10,11 +10,11 @@ class NoPayload(ValueError):
     """A row has none; the text says what is missing."""
 
 
-def names_of(text: str | None) -> list[str] | None:
+def names_of(text: str | None) -> tuple[str, ...] | None:
     """`a,b` as names; None for None. Raises ValueError for an empty name, or one that is there twice."""
     if text is None:
         return None
-    names = [name.strip() for name in text.split(",")]
+    names = tuple(name.strip() for name in text.split(","))
     if "" in names or len(set(names)) < len(names):
         raise ValueError(f"{text!r}: expected names of columns with commas between, each once")
     return names

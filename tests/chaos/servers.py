@@ -107,12 +107,13 @@ class RabbitMqServer(RabbitNode):
         """A private queue of the killed stays for as long as `x-expires` says: that one may hold replies."""
         wrong: list[str] = []
         private = 0
-        for line in self.ctl("list_queues", "name", "messages", "--silent").splitlines():
-            queue, _, count = line.partition("\t")
+        columns = ("name", "messages", "messages_ready", "consumers")
+        for line in self.ctl("list_queues", *columns, "--silent").splitlines():
+            queue, count, ready, consumers = line.split("\t")
             is_private = queue.startswith(f"{names.replies}.") and queue != own_queue
             private += is_private
             if queue != names.dead and not is_private and count not in ("0", "messages"):
-                wrong.append(f"{count} messages in {queue}")
+                wrong.append(f"{count} messages in {queue}, {ready} of them ready for {consumers} consumers")
         if private > dead_producers:
             wrong.append(f"{private} private reply queues, and {dead_producers} producers were killed")
         return wrong

@@ -142,8 +142,11 @@ def test_bad_lines_fail_alone_and_are_grouped(redis_rig: Rig, place: Path) -> No
     done = command(place, redis_rig, "map", "in.jsonl", "-o", "out.jsonl", "--ordered")
     assert done.returncode == 1
     rows = [json.loads(line) for line in (place / "out.jsonl").read_text().splitlines()]
-    assert [row["status"] for row in rows] == ["ok", "error", "error", "ok"]
-    assert "line 2 is not JSON" in rows[1]["error"]["message"]
+    failed = [json.loads(line) for line in (place / "out.errors.jsonl").read_text().splitlines()]
+    assert [(row["index"], row["line"], row["status"]) for row in rows] == [(0, 1, "ok"), (3, 5, "ok")]
+    assert [(row["line"], row["input"]) for row in failed] == [(2, "not json"), (4, "bad")]
+    assert "line 2 is not JSON" in failed[0]["error"]["message"]
+    assert "Output   out.jsonl 2 rows · out.errors.jsonl 2 rows" in done.stderr
     assert "1 model_rejected" in done.stderr
 
 

@@ -1,0 +1,1 @@
+"""A reply for every row of a file, in a file."""

@@ -1,0 +1,131 @@
+"""The payloads of a run, and which row each reply belongs to."""
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import orjson
+
+from producer.lines import refusal
+from rows.payload import NoPayload, Pick
+from rows.row import BadRow, Row
+from rows.source import Source
+from wire.reply import Reply
+
+
+class _Origin(NamedTuple):
+    """Of a payload under way: where its row stands (`place` counts rows from 0, `number` is its line), what
+    it carries along, what was read, and what is wrong."""
+
+    place: int
+    number: int
+    kept: dict[str, Any] | None
+    read: Any
+    problem: str | None
+
+
+Keep = Callable[[Any], dict[str, Any] | None]
+
+
+class Feed:
+    """Iterates over the payloads of rows that `wants` (told the index from 0, and what was read). A row that
+    has none becomes NaN, which fails in its place.
+
+    `seen` counts the rows that were wanted or skipped, `sent` the payloads.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        pick: Pick,
+        keep: Keep = lambda _: None,
+        wants: Callable[[int, Any], bool] = lambda _, __: True,
+    ) -> None:
+        self._source, self._pick, self._keep, self._wants = source, pick, keep, wants
+        self._origins: dict[int, _Origin] = {}
+        self.seen = self.sent = 0
+
+    def __iter__(self) -> Iterator[Any]:
+        for index, row in enumerate(self._source.rows()):
+            self.seen += 1
+            if self._wants(index, _read(row)):
+                self._origins[self.sent] = origin = self._origin(index, row)
+                self.sent += 1
+                yield math.nan if origin.problem is not None else self._pick(origin.read)
+
+    def row(self, reply: Reply) -> dict[str, Any]:
+        """What is written about the row that `reply` is the answer to."""
+        origin = self._origins.pop(reply.index)
+        if origin.problem is not None:
+            reply = refusal(origin.problem, reply.index)
+        row: dict[str, Any] = {"index": origin.place, "line": origin.number}
+        if origin.kept is not None:
+            row["row"] = origin.kept
+        if not reply.ok:
+            row["input"] = origin.read
+        return {**row, **reply.as_dict()}
+
+    def _origin(self, index: int, row: Row | BadRow) -> _Origin:
+        if isinstance(row, BadRow):
+            return _Origin(index, row.number, None, row.text, row.problem)
+        try:
+            self._pick(row.value)
+            return _Origin(index, row.number, self._keep(row.value), row.value, None)
+        except NoPayload as error:
+            return _Origin(index, row.number, None, row.value, f"row {row.number} {error}")
+
+
+def _read(row: Row | BadRow) -> Any:
+    return row.text if isinstance(row, BadRow) else row.value
+
+
+def keeper(names: tuple[str, ...] | None, *, keeps: bool) -> Keep:
+    """What a row carries along: these fields, null where it has none; all of an object, if None."""
+    if not keeps:
+        return lambda _: None
+    if names is None:
+        return lambda value: value if isinstance(value, dict) else None
+    return lambda value: {name: value.get(name) if isinstance(value, dict) else None for name in names}
+
+
+class Failed:
+    """The rows of an errors file, by index. Raises ValueError for a file that is none, OSError."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._prints: dict[int, bytes] = {}
+        with Path(path).open("rb") as file:
+            for number, line in enumerate(file, 1):
+                if line.strip():
+                    self._add(number, line)
+
+    def __len__(self) -> int:
+        return len(self._prints)
+
+    def has(self, index: int, read: Any) -> bool:
+        """Whether the row is to be sent again. Raises ValueError where it is not what it was."""
+        known = self._prints.get(index)
+        if known is not None and known != _print(read):
+            raise ValueError(
+                f"row {index} of the input is not the one in {self._path}; expected the same input"
+            )
+        return known is not None
+
+    def check_all_found(self, rows: int) -> None:
+        """Raises ValueError where the input, which has so many rows, ended too early."""
+        if self._prints and max(self._prints) >= rows:
+            raise ValueError(f"{self._path} names row {max(self._prints)}, and the input has {rows} rows")
+
+    def _add(self, number: int, line: bytes) -> None:
+        try:
+            row: Mapping[str, Any] = orjson.loads(line)
+            self._prints[int(row["index"])] = _print(row["input"])
+        except (orjson.JSONDecodeError, KeyError, TypeError, ValueError):
+            expected = "expected an object with index and input"
+            raise ValueError(f"{self._path}: line {number} is no row of an errors file; {expected}") from None
+
+
+def _print(value: Any) -> bytes:
+    return blake2b(orjson.dumps(value, option=orjson.OPT_SORT_KEYS), digest_size=16).digest()

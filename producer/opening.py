@@ -1,0 +1,65 @@
+"""A Producer as the command line asks for it."""
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+from broker.exposure import UNVERIFIED, is_unverified
+from broker.urls import mask
+from producer.client import Producer
+from producer.where import broker_url, settings_file
+from wire.message import DIRECTIVES
+from wire.trace import TRACEPARENT, is_traceparent
+
+_WAIT_MENTIONED_SECONDS = 30.0
+
+
+def open_producer(arguments: argparse.Namespace, on_idle: Callable[[], None] = lambda: None) -> Producer:
+    """Connected. Raises ValueError for settings that are none, BrokerError."""
+    file = settings_file()
+    url = broker_url(arguments, file)
+    prefix = arguments.prefix or os.environ.get("RECOLLECT_PREFIX") or file.get("prefix") or "recollect"
+    durability = os.environ.get("RECOLLECT_DURABILITY") or file.get("durability") or "normal"
+    if durability not in ("normal", "strict"):
+        raise ValueError(f"durability is {durability!r}; expected normal or strict")
+    if is_unverified(url):
+        print(f"warning: {mask(url)}: {UNVERIFIED}", file=sys.stderr)
+    producer = Producer(
+        url,
+        prefix=str(prefix),
+        durability="strict" if durability == "strict" else "normal",
+        on_wait=_mention(time.monotonic),
+        on_idle=on_idle,
+    )
+    try:
+        producer.connect(retry=not arguments.no_retry)
+    except BaseException:
+        producer.close()
+        raise
+    return producer
+
+
+def _mention(clock: Callable[[], float]) -> Callable[[Exception], None]:
+    silent_until = 0.0
+
+    def on_wait(error: Exception) -> None:
+        nonlocal silent_until
+        if clock() >= silent_until:
+            silent_until = clock() + _WAIT_MENTIONED_SECONDS
+            print(f"{error}; trying again (--no-retry gives up at once)", file=sys.stderr)
+
+    return on_wait
+
+
+def directives(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What every request is to say, as `map`, `call` and `enqueue` take it."""
+    given = {name: getattr(arguments, name) for name in DIRECTIVES}
+    if given["deadline"] is not None:
+        given["deadline"] += time.time()
+    traceparent = os.environ.get("TRACEPARENT")
+    if is_traceparent(traceparent):  # else it is the mistake of who started us, and no reason to stop
+        given[TRACEPARENT] = traceparent
+    return {name: value for name, value in given.items() if value is not None and value is not False}

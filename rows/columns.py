@@ -1,0 +1,58 @@
+"""The columns of a table that is made from JSON: which there are, and what each holds."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Literal
+
+Kind = Literal["null", "boolean", "integer", "large integer", "number", "text", "json"]
+
+_MOST = 1000
+_INT64_MAX = 2**63 - 1
+
+
+class Columns:
+    """Learns from each row. Raises ValueError for more than 1,000 columns: those are no table."""
+
+    def __init__(self, names: Iterable[str] = ()) -> None:
+        self.kinds: dict[str, Kind] = dict.fromkeys(names, "null")
+
+    def see(self, cells: Iterable[tuple[str, Any]]) -> None:
+        """One more row."""
+        for name, value in cells:
+            before = self.kinds.get(name)
+            self.kinds[name] = _kind(value) if before is None else _common(before, _kind(value))
+            if before is None and len(self.kinds) > _MOST:
+                raise ValueError(
+                    f"there are more than {_MOST} columns; keep fewer, or do not flatten the results"
+                )
+
+
+def flat(value: Any, name: str) -> Iterator[tuple[str, Any]]:
+    """The fields of an object, those within it with a dot between; what is none, as it is."""
+    if not isinstance(value, Mapping):
+        yield name, value
+        return
+    for inner, item in value.items():
+        yield from flat(item, f"{name}.{inner}")
+
+
+def _kind(value: Any) -> Kind:
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "boolean"
+    if isinstance(value, int):
+        return "integer" if value <= _INT64_MAX else "large integer"
+    if isinstance(value, float):
+        return "number"
+    return "text" if isinstance(value, str) else "json"
+
+
+def _common(one: Kind, other: Kind) -> Kind:
+    """What holds both without loss: a float does not hold every integer of 64 bits, which is then JSON."""
+    if one == other or other == "null":
+        return one
+    if one == "null":
+        return other
+    if {one, other} == {"integer", "number"}:
+        return "number"
+    return "json"
