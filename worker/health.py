@@ -1,7 +1,6 @@
 """A worker's HTTP: /metrics, /livez, /readyz, and its page. One WSGI callable on a small server with threads
 of its own."""
 
-import contextlib
 import socket
 import threading
 from collections.abc import Callable, Iterable, Mapping
@@ -17,6 +16,7 @@ _THREADS = 6  # the page holds three at most: a status, a look-up, an action; pr
 _LINKS = 500
 _SILENT_SECONDS = 15
 _HEADER_BYTES, _BODY_BYTES = 1 << 16, 1 << 17
+_LAST_SECONDS = 1.0  # for answers being made when all is closed
 
 Check = Callable[[], str | None]
 Start = Callable[..., Any]
@@ -125,8 +125,10 @@ class HealthServer:
 
     def __init__(self, app: Callable[..., Iterable[bytes]], host: str, port: int) -> None:
         listener = _listen(host, port)
+        self._watched: dict[int, Any] = {}
         self._server = waitress.create_server(
             app,
+            map=self._watched,
             sockets=[listener],
             threads=_THREADS,
             ident="recollect",
@@ -138,14 +140,18 @@ class HealthServer:
         )
         self.port = int(self._server.effective_port)
         self.url = f"http://{host if ':' not in host else f'[{host}]'}:{self.port}"
-        self._thread = threading.Thread(target=self._serve, name="http", daemon=True)
+        self._thread = threading.Thread(target=self._server.run, name="http", daemon=True)
         self._thread.start()
 
-    def _serve(self) -> None:
-        with contextlib.suppress(OSError):  # closed under its select, which is how it is told to end
-            self._server.run()
-
     def close(self) -> None:
-        """Stop serving."""
+        """Stop serving and hang up on everybody; nothing where it is closed already."""
+        if not self._thread.is_alive():
+            return
+        # The loop ends where it has nothing to look at. Nothing is closed under its select, for a descriptor
+        # may be somebody else's by then; and the trigger last, for an answer being made may still pull it.
+        self._server.trigger.pull_trigger(self._watched.clear)
+        self._thread.join(_LAST_SECONDS)
+        for link in list(self._server.active_channels.values()):
+            link.handle_close()
+        self._server.task_dispatcher.shutdown(timeout=_LAST_SECONDS)
         self._server.close()
-        self._thread.join(2)

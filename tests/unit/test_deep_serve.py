@@ -1,16 +1,15 @@
 """The HTTP service of the deep example, over a real connection, with a function in the model's place."""
 
 import json
-import threading
 from collections.abc import Iterator
 from contextlib import closing
 from http.client import HTTPConnection
 from typing import Any
 
 import pytest
-import waitress
 
 from examples.deep.serve import Service
+from worker.health import HealthServer
 
 
 def lengths(payloads: list[Any]) -> list[Any]:
@@ -20,16 +19,9 @@ def lengths(payloads: list[Any]) -> list[Any]:
 
 @pytest.fixture
 def link() -> Iterator[HTTPConnection]:
-    server = waitress.create_server(Service(lengths), host="127.0.0.1", port=0, threads=2)
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    try:
-        with closing(HTTPConnection("127.0.0.1", server.effective_port, timeout=10)) as opened:
-            yield opened
-    finally:
-        # In the loop's own thread: a socket closed under its select ends that thread with an error.
-        server.trigger.pull_trigger(server.close)
-        thread.join()
+    server = HealthServer(Service(lengths), "127.0.0.1", 0)
+    with closing(server), closing(HTTPConnection("127.0.0.1", server.port, timeout=10)) as opened:
+        yield opened
 
 
 def ask(link: HTTPConnection, method: str, path: str, body: bytes | None = None) -> tuple[int, Any]:

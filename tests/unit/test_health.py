@@ -4,6 +4,7 @@ import gc
 import http.client
 import io
 import socket
+import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ from wsgiref.validate import validator
 import pytest
 from prometheus_client import CollectorRegistry, Gauge
 
-from tests.support.waiting import accepts
+from tests.support.waiting import accepts, until
 from worker.health import HealthServer, Heartbeat, Readiness, health_app
 
 
@@ -135,6 +136,32 @@ def test_closing_frees_the_port_and_leaves_nothing_open() -> None:
     link.close()
     del running
     gc.collect()
+
+
+def test_closing_hangs_up_on_clients_that_are_not_done_and_ends_every_thread() -> None:
+    """On one that says nothing, one in the middle of a request, and one that waits for its answer."""
+    before = set(threading.enumerate())
+    is_asked, may_answer = threading.Event(), threading.Event()
+
+    def slow() -> str | None:
+        is_asked.set()
+        may_answer.wait(60)
+        return None
+
+    running = HealthServer(health_app(CollectorRegistry(), slow, slow), "127.0.0.1", 0)
+    links = [socket.create_connection(("127.0.0.1", running.port), timeout=10) for _ in range(3)]
+    links[1].sendall(b"GET /livez HTTP/1.1\r\nHost: a\r\nX-Slow: ")
+    links[2].sendall(b"GET /livez HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert is_asked.wait(10)
+    closing = threading.Thread(target=running.close)
+    closing.start()
+    for link in links:
+        assert link.recv(1) == b""
+        link.close()
+    may_answer.set()
+    closing.join()
+    running.close()
+    until(lambda: set(threading.enumerate()) <= before, what="the end of its threads")
 
 
 def test_silent_clients_do_not_keep_others_out(server: HealthServer) -> None:
