@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.support.certificates import Certificates
 from tests.support.rig import Rig
 from tests.support.servers import RabbitServer, ValkeyServer
 from tests.support.stub_model import StubModel
@@ -110,6 +111,12 @@ def rabbit_server(rabbit_installed: None, tmp_path_factory: pytest.TempPathFacto
     server = RabbitServer(tmp_path_factory.mktemp("rabbit")).start()
     yield server
     server.stop()
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    """Made once: to sign them all takes a second."""
+    return Certificates(tmp_path_factory.mktemp("ca"))
 
 
 @pytest.fixture

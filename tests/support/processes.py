@@ -1,4 +1,4 @@
-"""Real workers as processes."""
+"""Real workers, and commands of ours, as processes."""
 
 import json
 import os
@@ -8,8 +8,9 @@ import sys
 import urllib.error
 import urllib.request
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -22,6 +23,38 @@ def clean_environment(**settings: str) -> dict[str, str]:
     """Nothing but what a process needs, and these settings."""
     kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
     return {**kept, **{f"RECOLLECT_{name}": value for name, value in settings.items()}}
+
+
+def run(
+    place: Path,
+    *words: str,
+    stdin: str = "",
+    environment: Mapping[str, str] | None = None,
+    **settings: str,
+) -> subprocess.CompletedProcess[str]:
+    """`python -m` these words in `place`, to its end. `environment` is for what is no setting of ours."""
+    return subprocess.run(
+        [sys.executable, "-m", *words],
+        cwd=place,
+        env={**(environment or {}), **clean_environment(**settings)},
+        capture_output=True,
+        text=True,
+        input=stdin,
+        timeout=120,
+        check=False,
+    )
+
+
+def start(place: Path, *words: str, settings: Mapping[str, str], **options: Any) -> "subprocess.Popen[str]":
+    """The same, under way, in a session of its own. `options` are Popen's; what is said goes into pipes."""
+    return subprocess.Popen(
+        [sys.executable, "-m", *words],
+        cwd=place,
+        env=clean_environment(**settings),
+        text=True,
+        start_new_session=True,
+        **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options},
+    )
 
 
 class WorkerProcess:

@@ -2,14 +2,13 @@
 
 import json
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.support.processes import ROOT, clean_environment
+from tests.support.processes import ROOT, run
 from tests.support.stub_model import StubModel, echo, status
 from worker.bench_model import Step, chosen, climb
 
@@ -19,15 +18,8 @@ NOWHERE = "redis://127.0.0.1:1/0"
 def bench(place: Path, target: str, *arguments: str, **more: str) -> "subprocess.CompletedProcess[str]":
     """The command; broker and cache are where nothing listens."""
     settings = {"BROKER_URL": NOWHERE, "CACHE_URL": NOWHERE, "MODELS__M__TARGET": target, **more}
-    return subprocess.run(
-        [sys.executable, "-m", "worker", "bench-model", "m", "--seconds", "0.3", *arguments],
-        cwd=place,
-        env={**clean_environment(**settings), "PYTHONPATH": ROOT},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    words = ("worker", "bench-model", "m", "--seconds", "0.3", *arguments)
+    return run(place, *words, environment={"PYTHONPATH": ROOT}, **settings)
 
 
 def step(concurrency: int, rate: float, errors: float = 0.0) -> Step:

@@ -1,8 +1,6 @@
 """A password, a token and a payload that nobody may see, whatever goes wrong."""
 
 import json
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +8,7 @@ import pytest
 import redis
 
 from broker.base import JSON, NDJSON, Message
-from tests.support.processes import ROOT, clean_environment
+from tests.support.processes import run
 from tests.support.rig import Rig
 from tests.support.servers import RabbitServer, ValkeyServer
 from tests.support.stub_model import StubModel
@@ -49,18 +47,6 @@ def settings_for(server: ValkeyServer, model: StubModel) -> dict[str, str]:
         "DEAD_LETTER_FAILED": "true",
         "LOG_LEVEL": "debug",
     }
-
-
-def command(place: Path, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", *arguments],
-        cwd=place,
-        env={"PYTHONPATH": ROOT, **clean_environment(**settings)},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
 
 
 def _misbehave(rig: Rig) -> None:
@@ -106,7 +92,7 @@ def test_no_canary_is_ever_shown(tmp_path: Path, locked: ValkeyServer, model: St
         if client["id"] != str(owner.client_id()):
             owner.client_kill_filter(_id=client["id"])
     until(lambda: worker.events("broker lost"), what="the complaint")
-    refused = {name: command(tmp_path, "worker", name, **rig.settings) for name in ("check", "config")}
+    refused = {name: run(tmp_path, "worker", name, **rig.settings) for name in ("check", "config")}
     owner.config_set("requirepass", PASSWORD)
     until(worker.is_ready, what="readiness")
     owner.close()
@@ -126,7 +112,7 @@ def test_no_canary_is_ever_shown(tmp_path: Path, locked: ValkeyServer, model: St
         ("dead", "show", "nobody"),
         ("bench-model", "m", "--seconds", "0.1"),
     ):
-        done = command(tmp_path, "worker", *words, **rig.settings)
+        done = run(tmp_path, "worker", *words, **rig.settings)
         shown[" ".join(words)] = done.stdout + done.stderr
         assert done.stdout + done.stderr, words
     assert "undecodable" in shown["dead list"]
@@ -179,7 +165,7 @@ def test_a_mistake_in_the_settings_shows_no_secret(
     """A sentence that names the setting, without what was secret in it."""
     nowhere = f"redis://:{ENCODED}@127.0.0.1:{free_port()}/0"
     given = {"BROKER_URL": nowhere, "CACHE_URL": nowhere, "MODELS__M__TARGET": "http://127.0.0.1:1/", **wrong}
-    done = command(tmp_path, *words, **given)
+    done = run(tmp_path, *words, **given)
     assert done.stdout + done.stderr
     assert_clean(f"{words} with {wrong}", done.stdout + done.stderr)
     assert "Traceback" not in done.stderr
@@ -196,7 +182,7 @@ def test_a_broken_file_shows_no_secret(tmp_path: Path) -> None:
         f'[models.m]\ntarget = "http://h/"\nheaders = "{TOKEN}"\n',
     ):
         (tmp_path / "recollect.toml").write_text(text)
-        done = command(tmp_path, "worker", "config")
+        done = run(tmp_path, "worker", "config")
         assert done.returncode == 2, text
         assert_clean(text, done.stdout + done.stderr)
 
@@ -217,7 +203,7 @@ def test_a_refused_login_shows_no_secret(
             ("worker", "queue", "stats"),
             ("producer", "call", f'"{PAYLOAD}"', "--no-retry"),
         ):
-            done = command(tmp_path, *words, **given)
+            done = run(tmp_path, *words, **given)
             assert done.returncode != 0, words
             assert_clean(f"{words}", done.stdout + done.stderr)
             assert "Traceback" not in done.stderr

@@ -4,7 +4,6 @@ import json
 import os
 import pty
 import subprocess
-import sys
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -15,7 +14,7 @@ import pytest
 from broker.base import Broker, Message, Outgoing
 from broker.dead import FAILED, UNDECODABLE, dead_letter, undeliverable
 from broker.urls import open_broker
-from tests.support.processes import clean_environment
+from tests.support.processes import run, start
 from tests.support.rig import Rig, collect
 from tests.support.servers import RabbitServer, ValkeyServer
 from tests.support.stub_model import echo, status
@@ -33,17 +32,9 @@ class Desk:
         self.rig, self.place, self.names = rig, place, rig.names
         self.broker: Broker = rig.broker()
 
-    def run(self, *arguments: str, stdin: str | None = None, **settings: str) -> Done:
-        return subprocess.run(
-            [sys.executable, "-m", "worker", "dead", *arguments],
-            cwd=self.place,
-            env=clean_environment(**{**self.rig.settings, **settings}),
-            capture_output=True,
-            text=True,
-            input=stdin or "",
-            timeout=120,
-            check=False,
-        )
+    def run(self, *arguments: str, stdin: str = "", **settings: str) -> Done:
+        given = {**self.rig.settings, **settings}
+        return run(self.place, "worker", "dead", *arguments, stdin=stdin, **given)
 
     def listed(self, *arguments: str) -> dict[str, Any]:
         return dict(json.loads(self.run("list", "--json", *arguments).stdout))
@@ -286,19 +277,13 @@ def test_a_person_at_a_terminal_is_asked(redis_desk: Desk, answer: str, code: in
     desk = redis_desk
     desk.fail(2)
     ours, theirs = pty.openpty()
-    with subprocess.Popen(
-        [sys.executable, "-m", "worker", "dead", "purge", "--all"],
-        cwd=desk.place,
-        env=clean_environment(**desk.rig.settings),
-        stdin=theirs,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    ) as child:
+    words = ("worker", "dead", "purge", "--all")
+    with start(desk.place, *words, settings=desk.rig.settings, stdin=theirs) as child:
         assert child.stderr is not None
-        asked = b""
-        while not asked.endswith(b"[y/N] "):
+        asked = ""
+        while not asked.endswith("[y/N] "):
             asked += child.stderr.read(1)
-        assert asked == b"drop 2 letters (2 failed) for good? [y/N] "
+        assert asked == "drop 2 letters (2 failed) for good? [y/N] "
         desk.bury(dead_letter(desk.request("late"), FAILED, time.time()))
         os.write(ours, f"{answer}\n".encode())
         child.communicate(timeout=60)
@@ -401,13 +386,7 @@ def test_a_replay_that_is_killed_loses_nothing(
     rig = Rig(tmp_path, rabbit_server.url(), valkey, model, prefix)
     desk = Desk(rig, tmp_path)
     desk.fail(400)
-    with subprocess.Popen(
-        [sys.executable, "-m", "worker", "dead", "replay", "--all", "--yes"],
-        cwd=tmp_path,
-        env=clean_environment(**rig.settings),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    ) as child:
+    with start(tmp_path, "worker", "dead", "replay", "--all", "--yes", settings=rig.settings) as child:
         until(lambda: desk.waiting(desk.names.requests) > 5, what="the first requests")
         child.kill()
     until(lambda: desk.waiting() + desk.waiting(desk.names.requests) >= 400, what="everything back")

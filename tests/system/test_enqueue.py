@@ -4,7 +4,6 @@ import math
 import re
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from itertools import count, pairwise
@@ -17,7 +16,7 @@ import pytest
 from broker.base import Broker, Settlement
 from broker.urls import open_broker
 from producer.client import Producer
-from tests.support.processes import clean_environment
+from tests.support.processes import start
 from tests.support.rig import Rig
 from tests.support.waiting import until
 from wire.errors import InvalidRequest
@@ -192,17 +191,8 @@ def test_the_input_may_come_from_the_same_producer(producer: Producer, queue: Qu
 
 def test_an_interrupted_command_says_what_is_enqueued(redis_rig: Rig, place: Path) -> None:
     """Exit 130; never more than is in the queue."""
-    child = subprocess.Popen(
-        [sys.executable, "-m", "producer", "enqueue", "-"],
-        cwd=place,
-        env=clean_environment(BROKER_URL=redis_rig._broker_url, PREFIX=redis_rig.names.prefix),
-        stdin=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-        # A shell gives its background commands an ignored SIGINT, and children inherit that.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
+    settings = {"BROKER_URL": redis_rig._broker_url, "PREFIX": redis_rig.names.prefix}
+    child = start(place, "producer", "enqueue", "-", settings=settings, stdin=subprocess.PIPE)
     with closing(redis_rig.broker()) as broker:
         queue = Queue(broker, redis_rig.names)
         until(feeding(child, queue), what="a second sending")

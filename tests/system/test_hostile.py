@@ -3,7 +3,6 @@
 import gzip
 import pickle
 import re
-import subprocess
 import sys
 import zlib
 from pathlib import Path
@@ -14,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from broker.base import JSON, NDJSON, Message
 from broker.dead import FAILED, dead_letter
-from tests.support.processes import ROOT, WorkerProcess, clean_environment
+from tests.support.processes import ROOT, WorkerProcess, run
 from tests.support.proxy import Proxy
 from tests.support.rig import Rig, collect
 from tests.support.stub_model import StubModel, body, status
@@ -419,14 +418,8 @@ def test_a_replayed_letter_is_new_input(redis_rig: Rig, tmp_path: Path) -> None:
         queue=rig.names.requests,
     )
     broker.send(rig.names.dead, [dead_letter(hostile, FAILED, 1e9)])
-    done = subprocess.run(
-        [sys.executable, "-m", "worker", "dead", "replay", "--all", "--yes"],
-        cwd=tmp_path,
-        env={"PYTHONPATH": ROOT, **clean_environment(**rig.settings)},
-        capture_output=True,
-        check=False,
-        timeout=60,
-    )
+    words = ("worker", "dead", "replay", "--all", "--yes")
+    done = run(tmp_path, *words, environment={"PYTHONPATH": ROOT}, **rig.settings)
     assert done.returncode == 0, done.stderr
     (reply,) = collect(broker, rig.names.replies, 1)
     assert reply.correlation_id == "hostile"

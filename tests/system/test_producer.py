@@ -3,7 +3,6 @@
 import json
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import pytest
 
 from producer.client import Producer
 from recollect import Producer as Exported
-from tests.support.processes import clean_environment
+from tests.support.processes import run, start
 from tests.support.rig import Rig
 from tests.support.stub_model import status
 from tests.support.waiting import free_port, until
@@ -22,16 +21,7 @@ def command(
     place: Path, rig: Rig | None, *arguments: str, stdin: str = ""
 ) -> subprocess.CompletedProcess[str]:
     settings = {} if rig is None else {"BROKER_URL": rig._broker_url, "PREFIX": rig.names.prefix}
-    return subprocess.run(
-        [sys.executable, "-m", "producer", *arguments],
-        cwd=place,
-        env=clean_environment(**settings),
-        capture_output=True,
-        text=True,
-        input=stdin,
-        timeout=90,
-        check=False,
-    )
+    return run(place, "producer", *arguments, stdin=stdin, **settings)
 
 
 def test_the_three_lines_of_the_readme(rig: Rig) -> None:
@@ -208,16 +198,8 @@ def test_ctrl_c_keeps_what_arrived(redis_rig: Rig, place: Path) -> None:
     redis_rig.work()
     redis_rig.model.behave = lambda p: redis_rig.model.hang(p) if p == 99 else (200, b"1", {})
     (place / "in.jsonl").write_text("".join(f"{n}\n" for n in range(100)))
-    child = subprocess.Popen(
-        [sys.executable, "-m", "producer", "map", "in.jsonl", "-o", "out.jsonl"],
-        cwd=place,
-        env=clean_environment(BROKER_URL=redis_rig._broker_url, PREFIX=redis_rig.names.prefix),
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-        # A shell gives its background commands an ignored SIGINT, and children inherit that.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
+    settings = {"BROKER_URL": redis_rig._broker_url, "PREFIX": redis_rig.names.prefix}
+    child = start(place, "producer", "map", "in.jsonl", "-o", "out.jsonl", settings=settings)
     until(lambda: redis_rig.model.calls == 100, what="the calls")
     child.send_signal(signal.SIGINT)
     _, said = child.communicate(timeout=30)

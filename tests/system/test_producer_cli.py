@@ -4,32 +4,22 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.support.processes import clean_environment
+from tests.support.processes import start
 from tests.support.rig import Rig
 from tests.support.waiting import free_port, until
 
 
-def start(place: Path, rig: Rig | None, *arguments: str, **options: object) -> subprocess.Popen[str]:
+def begin(place: Path, rig: Rig | None, *arguments: str, **options: object) -> subprocess.Popen[str]:
     settings = {} if rig is None else {"BROKER_URL": rig._broker_url, "PREFIX": rig.names.prefix}
-    return subprocess.Popen(
-        [sys.executable, "-m", "producer", *arguments],
-        cwd=place,
-        env=clean_environment(**settings),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-        **options,  # type: ignore[call-overload]
-    )
+    return start(place, "producer", *arguments, settings=settings, **options)
 
 
 def run(place: Path, rig: Rig | None, *arguments: str, **options: object) -> tuple[int, str, str]:
-    with start(place, rig, *arguments, **options) as child:
+    with begin(place, rig, *arguments, **options) as child:
         out, said = child.communicate(timeout=90)
     assert "Traceback" not in said
     return child.returncode, out, said
@@ -83,7 +73,7 @@ def test_an_interrupted_collect_goes_on(redis_rig: Rig, place: Path) -> None:
     partial = place / "out.partial"
     for number, code, payload in ((signal.SIGKILL, -9, "killed"), (signal.SIGINT, 130, "interrupted")):
         redis_rig.producer.enqueue([payload], run="n")
-        child = start(place, redis_rig, "collect", "--run", "n", "-o", "out", "--timeout", "60")
+        child = begin(place, redis_rig, "collect", "--run", "n", "-o", "out", "--timeout", "60")
         until(lambda p=payload: partial.exists() and p in partial.read_text(), what=payload)  # type: ignore[misc]
         child.send_signal(number)
         _, said = child.communicate(timeout=30)
@@ -101,7 +91,7 @@ def test_a_reader_that_has_seen_enough(redis_rig: Rig, place: Path) -> None:
     """`map … -o - | head` ends in peace."""
     redis_rig.work()
     (place / "in").write_text("".join(f'{{"n":{n},"text":"{"x" * 500}"}}\n' for n in range(2000)))
-    child = start(place, redis_rig, "map", "in", "-o", "-")
+    child = begin(place, redis_rig, "map", "in", "-o", "-")
     assert child.stdout is not None
     assert child.stderr is not None
     assert child.stdout.readline()
@@ -129,7 +119,7 @@ def test_an_unreachable_broker_leaves_no_litter(place: Path, verb: str) -> None:
 def test_a_broker_that_comes_late_is_waited_for(place: Path) -> None:
     """It says so, keeps trying, and Ctrl-C ends it."""
     url = f"redis://127.0.0.1:{free_port()}/0"
-    child = start(place, None, "call", "1", "--broker-url", url)
+    child = begin(place, None, "call", "1", "--broker-url", url)
     assert child.stderr is not None
     assert "trying again" in child.stderr.readline()
     child.send_signal(signal.SIGINT)

@@ -1,7 +1,5 @@
 """TLS as an operator meets it: workers, commands and producers, with certificates on both sides."""
 
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,16 +7,11 @@ from pathlib import Path
 import pytest
 
 from tests.support.certificates import Certificates
-from tests.support.processes import WorkerProcess, clean_environment
+from tests.support.processes import WorkerProcess, run
 from tests.support.proxy import Proxy
 from tests.support.servers import ValkeyServer
 from tests.support.stub_model import StubModel
 from tests.support.waiting import until
-
-
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    return Certificates(tmp_path_factory.mktemp("ca"))
 
 
 @dataclass
@@ -73,18 +66,9 @@ def secured(valkey: ValkeyServer, certificates: Certificates, prefix: str) -> It
                 one.close()
 
 
-def run(place: Path, module: str, *arguments: str, **settings: str) -> tuple[int, str]:
+def ended(place: Path, *words: str, **settings: str) -> tuple[int, str]:
     """Exit code, and all that was said; never a traceback, never the password."""
-    done = subprocess.run(
-        [sys.executable, "-m", module, *arguments],
-        cwd=place,
-        env=clean_environment(**settings),
-        capture_output=True,
-        text=True,
-        stdin=subprocess.DEVNULL,
-        timeout=60,
-        check=False,
-    )
+    done = run(place, *words, **settings)
     said = done.stdout + done.stderr
     assert "Traceback" not in said
     assert "pass-word" not in said
@@ -96,16 +80,16 @@ def test_everything_works_over_tls_with_certificates_on_both_sides(secured: Secu
     worker = WorkerProcess(place / "w", **secured.settings)
     try:
         for outcome in ("miss", "hit"):
-            code, said = run(place, "producer", "call", "7", "--no-retry", **secured.settings)
+            code, said = ended(place, "producer", "call", "7", "--no-retry", **secured.settings)
             assert code == 0, said
             assert f'"outcome": "{outcome}"' in said
         assert secured.model.calls == 1
-        code, said = run(place, "worker", "check", **secured.settings)
+        code, said = ended(place, "worker", "check", **secured.settings)
         assert code == 0, said
         assert "fail" not in said.partition("0 failed")[0]
         assert f"ok    model     m localhost:{secured.model_port}" in said
         for command in (("queue", "stats"), ("cache", "stats")):
-            code, said = run(place, "worker", *command, **secured.settings)
+            code, said = ended(place, "worker", *command, **secured.settings)
             assert code == 0, said
     finally:
         worker.stop()
@@ -143,7 +127,7 @@ def test_a_broker_that_is_refused_is_named_with_the_reason(secured: Secured, pla
         ("worker", "queue", "stats"),
         ("producer", "call", "7", "--no-retry"),
     ):
-        code, said = run(place, module, *arguments, **settings)
+        code, said = ended(place, module, *arguments, **settings)
         assert code == 3, (arguments, said)
         assert CASES[case] in said, (arguments, said)
 
@@ -155,12 +139,12 @@ def test_a_cache_that_is_refused_costs_calls_and_is_named_with_the_reason(
     """A worker goes on without it, and says why; nothing is ever sent to it in plain text."""
     settings = {**secured.settings, "CACHE_URL": _case(secured, case, 1)}
     for arguments in (("check",), ("cache", "stats")):
-        code, said = run(place, "worker", *arguments, **settings)
+        code, said = ended(place, "worker", *arguments, **settings)
         assert code == 3, said
         assert CASES[case] in said, said
     worker = WorkerProcess(place / "w", **settings)
     try:
-        code, said = run(place, "producer", "call", "7", "--no-retry", **settings)
+        code, said = ended(place, "producer", "call", "7", "--no-retry", **settings)
         assert (code, '"outcome": "unavailable"' in said) == (0, True), said
         assert CASES[case] in str(worker.events("cache down")[0]["error"])
     finally:
@@ -183,11 +167,11 @@ def test_a_model_that_is_refused_is_never_asked(secured: Secured, place: Path, c
     port = secured.behind(behind, name) if name else behind
     settings = {**secured.settings, "MODELS__M__TARGET": f"https://localhost:{port}/predict"}
     settings |= {setting: secured.certificates.pem(ca) for setting, ca in changes.items()}
-    code, said = run(place, "worker", "check", **settings)
+    code, said = ended(place, "worker", "check", **settings)
     assert (code, expected in said) == (0, True), said
     worker = WorkerProcess(place / "w", **settings)
     try:
-        code, said = run(place, "producer", "call", "7", "--no-retry", **settings)
+        code, said = ended(place, "producer", "call", "7", "--no-retry", **settings)
         assert (code, "model_unavailable" in said, expected in said) == (1, True, True), said
     finally:
         worker.stop()
@@ -199,7 +183,7 @@ def test_a_model_that_asks_for_a_certificate_gets_none_that_is_not_set(secured: 
     settings = {k: v for k, v in secured.settings.items() if k[-9:] not in ("CERT_FILE", "_KEY_FILE")}
     worker = WorkerProcess(place / "w", **settings)
     try:
-        code, said = run(place, "producer", "call", "7", "--no-retry", **settings)
+        code, said = ended(place, "producer", "call", "7", "--no-retry", **settings)
         assert (code, "cert_file" in said) == (1, True), said
     finally:
         worker.stop()
@@ -221,7 +205,7 @@ def test_a_mistake_in_the_settings_of_tls_starts_nothing(
     secured: Secured, place: Path, changes: dict[str, str], expected: str
 ) -> None:
     """Exit code 2, before anything is asked."""
-    code, said = run(place, "worker", "run", **{**secured.settings, **changes})
+    code, said = ended(place, "worker", "run", **{**secured.settings, **changes})
     assert (code, expected in said) == (2, True), said
 
 
@@ -234,10 +218,10 @@ def test_tls_that_checks_nobody_is_said_by_everyone(secured: Secured, place: Pat
     try:
         warned = until(lambda: worker.events("open server"))
         assert {line["service"] for line in warned} == {"broker", "cache"}
-        code, said = run(place, "worker", "check", **settings)
+        code, said = ended(place, "worker", "check", **settings)
         assert code == 0, said
         assert said.count("does not check whom it talks to") == 2, said
-        code, said = run(place, "producer", "call", "7", "--no-retry", **settings)
+        code, said = ended(place, "producer", "call", "7", "--no-retry", **settings)
         assert (code, "does not check whom it talks to" in said) == (0, True), said
     finally:
         worker.stop()

@@ -1,9 +1,6 @@
 """A request's traceparent through real workers: to the model, into the reply, into the log."""
 
-import os
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +10,7 @@ import pytest
 
 from broker.base import JSON, NDJSON, Message
 from tests.support.fleet import SHORT_LEASE
-from tests.support.processes import WorkerProcess, clean_environment
+from tests.support.processes import WorkerProcess, run
 from tests.support.rig import Rig, collect
 from tests.support.stub_model import Answer, echo, status
 from tests.support.traces import GOOD, HOSTILE, OTHER
@@ -196,15 +193,8 @@ def test_the_command_line_takes_it_from_the_environment(redis_rig: Rig, place: P
     rig = redis_rig
     rig.work()
     (place / "in.jsonl").write_text("1\n2\n")
-    environment = clean_environment(BROKER_URL=rig._broker_url, PREFIX=rig.names.prefix)
-    command = [sys.executable, "-m", "producer"]
-    for verb in (["call", "3"], ["map", "in.jsonl", "-o", "out.jsonl", "--in-flight", "1"]):
-        subprocess.run(
-            [*command, *verb],
-            cwd=place,
-            env={**environment, "TRACEPARENT": value, "PYTHONPATH": os.pathsep.join(sys.path)},
-            check=True,
-            capture_output=True,
-            timeout=90,
-        )
+    settings = {"BROKER_URL": rig._broker_url, "PREFIX": rig.names.prefix}
+    for verb in (("call", "3"), ("map", "in.jsonl", "-o", "out.jsonl", "--in-flight", "1")):
+        done = run(place, "producer", *verb, environment={"TRACEPARENT": value}, **settings)
+        assert done.returncode == 0, done.stderr
     assert told(rig) == [[value] if value == GOOD else None] * 3

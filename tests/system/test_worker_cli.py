@@ -3,27 +3,17 @@
 import json
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.support.processes import clean_environment
+from tests.support.processes import run
 from tests.support.rig import Rig
 from tests.support.waiting import free_port, until
 
 
 def worker(place: Path, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "worker", *arguments],
-        cwd=place,
-        env=clean_environment(**settings),
-        capture_output=True,
-        text=True,
-        stdin=subprocess.DEVNULL,
-        timeout=60,
-        check=False,
-    )
+    return run(place, "worker", *arguments, **settings)
 
 
 def set_up(rig: Rig) -> dict[str, str]:
