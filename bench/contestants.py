@@ -86,51 +86,63 @@ def _taskiq(kind: str) -> Peer:
     )
 
 
+def _rq() -> Peer:
+    return Peer(
+        "RQ SimpleWorker, Redis",
+        "rq",
+        "redis",
+        "bench.peers.rq_app",
+        _words(
+            "rq worker --worker-class rq.SimpleWorker --quiet --disable-job-desc-logging "
+            "--results-ttl 60 --url {url} {queue}"
+        ),
+        "no fork for each job, results kept for 60 s (to delete each at once costs more), no job "
+        "descriptions logged, enqueue_many",
+        "weaker: the job of a dead worker is set aside as failed, not done again",
+        quick=True,
+    )
+
+
+def _streaq() -> Peer:
+    return Peer(
+        "streaq, Redis stream",
+        "streaq",
+        "redis",
+        "bench.peers.streaq_app",
+        _words("streaq run bench.peers.streaq_app:worker"),
+        "concurrency 64, prefetch 256, uvloop, hiredis, results off, silent, enqueue_many",
+        f"{_LATE}, idle time-out 60 s; like ours",
+        quick=True,
+    )
+
+
+def _faststream() -> Peer:
+    return Peer(
+        "FastStream, RabbitMQ",
+        "faststream",
+        "rabbit",
+        "bench.peers.faststream_app",
+        _words(
+            "faststream run bench.peers.faststream_app:app --log-level error --loop uvloop:new_event_loop"
+        ),
+        "prefetch 256, quorum queue, uvloop, no pydantic on arguments, confirmed publishes",
+        f"{_LATE}; like ours",
+        quick=True,
+    )
+
+
 def peers() -> list[Peer]:
     """All of them, in the order they run."""
     return [
         *(_celery("redis", pool, n, quick=pool == "threads") for pool, n in _POOLS),
         _dramatiq("redis", 4),
         _taskiq("redis"),
-        Peer(
-            "RQ SimpleWorker, Redis",
-            "rq",
-            "redis",
-            "bench.peers.rq_app",
-            _words(
-                "rq worker --worker-class rq.SimpleWorker --quiet --disable-job-desc-logging "
-                "--results-ttl 60 --url {url} {queue}"
-            ),
-            "no fork for each job, results kept for 60 s (to delete each at once costs more), no job "
-            "descriptions logged, enqueue_many",
-            "weaker: the job of a dead worker is set aside as failed, not done again",
-            quick=True,
-        ),
-        Peer(
-            "streaq, Redis stream",
-            "streaq",
-            "redis",
-            "bench.peers.streaq_app",
-            _words("streaq run bench.peers.streaq_app:worker"),
-            "concurrency 64, prefetch 256, uvloop, hiredis, results off, silent, enqueue_many",
-            f"{_LATE}, idle time-out 60 s; like ours",
-            quick=True,
-        ),
+        _rq(),
+        _streaq(),
         *(_celery("rabbit", pool, n, quick=pool == "solo") for pool, n in _POOLS),
         _dramatiq("rabbit", 4),
         _taskiq("rabbit"),
-        Peer(
-            "FastStream, RabbitMQ",
-            "faststream",
-            "rabbit",
-            "bench.peers.faststream_app",
-            _words(
-                "faststream run bench.peers.faststream_app:app --log-level error --loop uvloop:new_event_loop"
-            ),
-            "prefetch 256, quorum queue, uvloop, no pydantic on arguments, confirmed publishes",
-            f"{_LATE}; like ours",
-            quick=True,
-        ),
+        _faststream(),
     ]
 
 

@@ -24,11 +24,9 @@ def hits(steps: int, per_second: float, ratio: float) -> dict[str, list[int]]:
 
 
 def state_of(series: dict[str, list[int]], step: int = 60) -> State:
-    totals = {name: sum(numbers) for name, numbers in series.items()}
-    requests, hits = sum(totals.values()), totals.get("hit", 0)
+    """All is well: what was answered is these outcomes, `step` seconds each; nothing waits."""
     steps = max(map(len, series.values()), default=0)
     start = NOW - NOW % step - step * (steps - 1)
-    errors = sum(totals.get(name, 0) for name in ("failed", "invalid", "expired", "not_cached"))
     return {
         "prefix": "recollect",
         "version": "0.1.0",
@@ -38,18 +36,7 @@ def state_of(series: dict[str, list[int]], step: int = 60) -> State:
         "allows_actions": False,
         "is_paused": False,
         "verdict": {"level": "ok", "text": ""},
-        "totals": {
-            "requests": requests,
-            "requests_per_second": requests / (step * steps) if steps else None,
-            "hit_ratio": hits / requests if requests else None,
-            "saved_seconds": hits * 0.2247,
-            "failed_ratio": errors / requests if requests else None,
-            "waiting": 0,
-            "oldest_seconds": 0,
-            "empty_in_seconds": None,
-            "dead_letters": 0,
-            "outcomes": totals,
-        },
+        "totals": totals_of(series, step * steps),
         "series": {
             "times": [start + step * n for n in range(steps)],
             "outcomes": series,
@@ -60,18 +47,40 @@ def state_of(series: dict[str, list[int]], step: int = 60) -> State:
         "workers": [worker(f"a{n}", n, "working", "0.1.0") for n in range(3)],
         "queues": queues(0, 0, 0, 0, 0),
         "broken": [],
-        "services": {
-            "broker": {"url": "redis://queue:6379/0", "is_ok": True, "error": None},
-            "cache": {
-                "url": "redis://cache:6379/0",
-                "is_ok": True,
-                "error": None,
-                "version": "9.1.2",
-                "memory_bytes": 640_679_936,
-                "maxmemory_bytes": GIB,
-                "policy": "allkeys-lfu",
-                "evicted": 0,
-            },
+        "services": services(),
+    }
+
+
+def totals_of(series: dict[str, list[int]], seconds: int) -> State:
+    outcomes = {name: sum(numbers) for name, numbers in series.items()}
+    requests, hits = sum(outcomes.values()), outcomes.get("hit", 0)
+    errors = sum(outcomes.get(name, 0) for name in ("failed", "invalid", "expired", "not_cached"))
+    return {
+        "requests": requests,
+        "requests_per_second": requests / seconds if seconds else None,
+        "hit_ratio": hits / requests if requests else None,
+        "saved_seconds": hits * 0.2247,
+        "failed_ratio": errors / requests if requests else None,
+        "waiting": 0,
+        "oldest_seconds": 0,
+        "empty_in_seconds": None,
+        "dead_letters": 0,
+        "outcomes": outcomes,
+    }
+
+
+def services() -> State:
+    return {
+        "broker": {"url": "redis://queue:6379/0", "is_ok": True, "error": None},
+        "cache": {
+            "url": "redis://cache:6379/0",
+            "is_ok": True,
+            "error": None,
+            "version": "9.1.2",
+            "memory_bytes": 640_679_936,
+            "maxmemory_bytes": GIB,
+            "policy": "allkeys-lfu",
+            "evicted": 0,
         },
     }
 

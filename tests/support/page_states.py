@@ -25,13 +25,7 @@ def working() -> State:
 
 def falling_behind() -> State:
     """A new version of the model is a clean miss: the queue grows, and a worker is late."""
-    series = fleet.hits(15, 1900.0, 0.979)
-    for step in range(9, 15):
-        hit, all_of_it = series["hit"][step], 60 * 1900 if step < 14 else 45 * 1900
-        series["hit"][step] = hit * (step - 8) // 9
-        series["miss"][step] = all_of_it // 11 + 40 * step
-        series["failed"][step] = 22 * (step - 8)
-    state = fleet.state_of(series)
+    state = fleet.state_of(_clean_miss())
     state["verdict"] = {
         "level": "warn",
         "text": "Falling behind: the oldest request is 4.1 min old, +120/s; the model has no room left.",
@@ -64,6 +58,17 @@ def falling_behind() -> State:
         *fleet.broken()[1:],
     ]
     return state
+
+
+def _clean_miss() -> dict[str, list[int]]:
+    """Six minutes ago hits became misses."""
+    series = fleet.hits(15, 1900.0, 0.979)
+    for step in range(9, 15):
+        hit, all_of_it = series["hit"][step], 60 * 1900 if step < 14 else 45 * 1900
+        series["hit"][step] = hit * (step - 8) // 9
+        series["miss"][step] = all_of_it // 11 + 40 * step
+        series["failed"][step] = 22 * (step - 8)
+    return series
 
 
 def broker_down() -> State:

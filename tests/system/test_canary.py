@@ -77,6 +77,38 @@ def _misbehave(rig: Rig) -> None:
     assert len(rig.ask(*messages)) == len(messages)
 
 
+def _refuse_all(owner: redis.Redis) -> None:
+    """Everybody else: what redis-py says of it may quote what it sent."""
+    owner.config_set("requirepass", "another")
+    for client in owner.client_list():
+        if client["id"] != str(owner.client_id()):
+            owner.client_kill_filter(_id=client["id"])
+
+
+COMMANDS = [
+    ("config",),
+    ("check",),
+    ("queue", "stats"),
+    ("cache", "stats"),
+    ("dead", "list"),
+    ("dead", "list", "--json"),
+    ("dead", "replay", "--all", "--dry-run"),
+    ("dead", "replay", "--reason", "undecodable", "--yes"),
+    ("dead", "show", "nobody"),
+    ("bench-model", "m", "--seconds", "0.1"),
+]
+
+
+def _said_by(
+    commands: list[tuple[str, ...]], place: Path, settings: dict[str, str], when: str = ""
+) -> dict[str, str]:
+    """What each says, which is never nothing."""
+    done = {words: run(place, "worker", *words, **settings) for words in commands}
+    said = {" ".join(words) + when: one.stdout + one.stderr for words, one in done.items()}
+    assert all(said.values())
+    return said
+
+
 def test_no_canary_is_ever_shown(tmp_path: Path, locked: ValkeyServer, model: StubModel, prefix: str) -> None:
     """In logs, metrics, page, command lines and the output of every command, after every failure there is."""
     settings = settings_for(locked, model)
@@ -86,41 +118,19 @@ def test_no_canary_is_ever_shown(tmp_path: Path, locked: ValkeyServer, model: St
     owner = redis.Redis(port=locked.port, password=PASSWORD, retry=None, socket_timeout=5)
     owner.lpush(rig.names.requests, f"{PAYLOAD} is no envelope")
     until(lambda: worker.events("undecodable"), what="the letter")
-    # The cache refuses, then everything does: what redis-py says of it may quote what it sent.
-    owner.config_set("requirepass", "another")
-    for client in owner.client_list():
-        if client["id"] != str(owner.client_id()):
-            owner.client_kill_filter(_id=client["id"])
+    _refuse_all(owner)
     until(lambda: worker.events("broker lost"), what="the complaint")
-    refused = {name: run(tmp_path, "worker", name, **rig.settings) for name in ("check", "config")}
+    shown = _said_by([("check",), ("config",)], tmp_path, rig.settings, " while refused")
     owner.config_set("requirepass", PASSWORD)
     until(worker.is_ready, what="readiness")
     owner.close()
-    shown = {
-        "arguments": Path(f"/proc/{worker.child.pid}/cmdline").read_text(),
-        **{path: worker.get(path)[1] for path in ("/metrics", "/status.json", "/", "/livez", "/readyz")},
-    }
-    for words in (
-        ("config",),
-        ("check",),
-        ("queue", "stats"),
-        ("cache", "stats"),
-        ("dead", "list"),
-        ("dead", "list", "--json"),
-        ("dead", "replay", "--all", "--dry-run"),
-        ("dead", "replay", "--reason", "undecodable", "--yes"),
-        ("dead", "show", "nobody"),
-        ("bench-model", "m", "--seconds", "0.1"),
-    ):
-        done = run(tmp_path, "worker", *words, **rig.settings)
-        shown[" ".join(words)] = done.stdout + done.stderr
-        assert done.stdout + done.stderr, words
+    shown |= {path: worker.get(path)[1] for path in ("/metrics", "/status.json", "/", "/livez", "/readyz")}
+    shown["arguments"] = Path(f"/proc/{worker.child.pid}/cmdline").read_text()
+    shown |= _said_by(COMMANDS, tmp_path, rig.settings)
     assert "undecodable" in shown["dead list"]
     worker.stop()
-    for what, done in refused.items():
-        assert_clean(f"{what} while refused", done.stdout + done.stderr)
     assert len(worker.events("failed")) > 5
-    assert_clean("the log", worker.said)
+    shown["the log"] = worker.said
     for what, text in shown.items():
         assert_clean(what, text)
     rig.producer.close()

@@ -23,6 +23,18 @@ def requests(packed: bool, replies: str) -> list[Message]:
     return [Message(line, JSON, f"m{n}", replies) for n, line in enumerate(lines)]
 
 
+def settings(broker_url: str, cache: ValkeyServer, prefix: str) -> dict[str, str]:
+    return {
+        "BROKER_URL": broker_url,
+        "CACHE_URL": f"redis://127.0.0.1:{cache.port}/1",
+        "PREFIX": prefix,
+        "IN_FLIGHT": "500",
+        "MODELS__M__TARGET": "python:tests.support.python_models:deadly",
+        "MODELS__M__CONCURRENCY": "4",
+        **SHORT_LEASE,
+    }
+
+
 @pytest.mark.parametrize("packed", [False, True], ids=["single", "packed"])
 def test_exactly_the_guilty_one_is_condemned(
     tmp_path: Path, real_broker_url: str, valkey: ValkeyServer, prefix: str, packed: bool
@@ -30,15 +42,6 @@ def test_exactly_the_guilty_one_is_condemned(
     """1 of 500 in flight kills its process, three workers are started again and again: that one is answered
     with `poison` and is a dead letter, 499 are answered right."""
     names = Names(prefix)
-    settings = {
-        "BROKER_URL": real_broker_url,
-        "CACHE_URL": f"redis://127.0.0.1:{valkey.port}/1",
-        "PREFIX": prefix,
-        "IN_FLIGHT": "500",
-        "MODELS__M__TARGET": "python:tests.support.python_models:deadly",
-        "MODELS__M__CONCURRENCY": "4",
-        **SHORT_LEASE,
-    }
     broker = open_broker(real_broker_url, names)
     broker.connect()
     replies = names.replies_for("poison")
@@ -53,7 +56,7 @@ def test_exactly_the_guilty_one_is_condemned(
         broker.commit([Settlement(message, ()) for message in messages])
         return len(found) == REQUESTS
 
-    with Fleet(tmp_path, 3, settings) as fleet:
+    with Fleet(tmp_path, 3, settings(real_broker_url, valkey, prefix)) as fleet:
         fleet.start()
         broker.send(names.requests, requests(packed, replies))
         until(all_answered, 120, f"{REQUESTS} replies")

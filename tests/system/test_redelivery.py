@@ -3,10 +3,12 @@
 import signal
 import threading
 from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 
 import orjson
 
-from broker.base import Message, Settlement
+from broker.base import Broker, Message, Settlement
 from producer.client import Producer
 from tests.support.fleet import LEASE_SECONDS
 from tests.support.rig import Rig
@@ -34,37 +36,48 @@ def test_a_killed_workers_requests_are_answered_under_constant_load(rig: Rig, re
     rig.model.payloads.clear()
     doomed = rig.work(**settings)
     replies = rig.names.replies_for("held")
-    broker = rig.broker()
-    broker.declare(replies)
-    asked = [orjson.dumps({"payload": f"held {n}", "id": str(n)}) for n in range(HELD)]
-    broker.send(rig.names.requests, [Message(body, reply_to=replies) for body in asked])
-    until(lambda: rig.model.calls == HELD, what="all of them with the worker that is to die")
-    rig.work(**settings)
+    with closing(rig.broker()) as broker:
+        broker.declare(replies)
+        asked = [orjson.dumps({"payload": f"held {n}", "id": str(n)}) for n in range(HELD)]
+        broker.send(rig.names.requests, [Message(body, reply_to=replies) for body in asked])
+        until(lambda: rig.model.calls == HELD, what="all of them with the worker that is to die")
+        rig.work(**settings)
+        with constant_load(real_broker_url, rig.names.prefix) as rows:
+            until(lambda: rows["hit"] > 500, what="a busy worker")
+            before = rows.total()
+            doomed.stop(signal.SIGKILL)
+            is_dead.set()
+            until(all_answered(broker, replies), BOUND_SECONDS, "the answers of others")
+            until(lambda: rows.total() > before, what="the load, which goes on")
+
+
+@contextmanager
+def constant_load(broker_url: str, prefix: str) -> Iterator[Counter[str]]:
+    """Replies by outcome, ever more of them."""
     ended, rows = threading.Event(), Counter[str]()
 
     def load() -> None:
-        with Producer(real_broker_url, prefix=rig.names.prefix) as producer:
+        with Producer(broker_url, prefix=prefix) as producer:
             while not ended.is_set():
                 rows.update(reply.outcome for reply in producer.map(range(LOAD), in_flight=200, pack=1))
 
     thread = threading.Thread(target=load)
     thread.start()
     try:
-        until(lambda: rows["hit"] > 500, what="a busy worker")
-        found: set[str] = set()
-
-        def all_answered() -> bool:
-            messages = broker.receive({replies: HELD}, 0.1)
-            broker.commit([Settlement(message, ()) for message in messages])
-            found.update(orjson.loads(message.body)["id"] for message in messages)
-            return len(found) == HELD
-
-        before = rows.total()
-        doomed.stop(signal.SIGKILL)
-        is_dead.set()
-        until(all_answered, BOUND_SECONDS, "the answers of others")
-        until(lambda: rows.total() > before, what="the load, which goes on")
+        yield rows
     finally:
         ended.set()
         thread.join(60)
-        broker.close()
+
+
+def all_answered(broker: Broker, replies: str) -> Callable[[], bool]:
+    """Whether every request that was held has a reply by now."""
+    found: set[str] = set()
+
+    def look() -> bool:
+        messages = broker.receive({replies: HELD}, 0.1)
+        broker.commit([Settlement(message, ()) for message in messages])
+        found.update(orjson.loads(message.body)["id"] for message in messages)
+        return len(found) == HELD
+
+    return look
