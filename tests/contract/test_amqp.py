@@ -20,7 +20,6 @@ from broker.amqp import broker as broker_module
 from broker.amqp.broker import AmqpBroker
 from broker.base import (
     WHOLE,
-    BrokerError,
     BrokerLost,
     BrokerOptions,
     BrokerUnreachable,
@@ -888,12 +887,3 @@ def test_tls_checks_whom_it_talks_to(tls_server: tuple[int, Path], names: Names,
     with pytest.raises(BrokerUnreachable, match="CERTIFICATE_VERIFY_FAILED"):
         broker.connect()
     broker.close()
-
-
-@pytest.mark.parametrize(
-    "url", ["pyamqp://h//?heartbeat=1", "amqps://h//?verify=no", "pyamqp://h//;redis://h"]
-)
-def test_options_that_nobody_would_obey_are_refused(names: Names, url: str) -> None:
-    """A misspelt option of TLS must not mean none."""
-    with pytest.raises(BrokerError):
-        open_broker(url, names)

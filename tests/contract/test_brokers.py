@@ -1,5 +1,6 @@
 """What every broker promises, on every broker."""
 
+import re
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -379,6 +380,39 @@ def test_an_absent_server_is_unreachable(scheme: str, names: Names) -> None:
 def test_unknown_urls_are_refused(url: str, names: Names) -> None:
     """The error says what is expected."""
     with pytest.raises(BrokerError, match="expected embedded:"):
+        open_broker(url, names)
+
+
+_SENTINEL = "expected redis+sentinel://[user:password@]host:26379,host2:26379/MASTER[/DATABASE]"
+_AMQP = "expected amqp, pyamqp, amqps, with options for TLS only: "
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("redis+sentinel://", _SENTINEL),
+        ("redis+sentinel://host", _SENTINEL),
+        ("redis+sentinel://host/m/zero", _SENTINEL),
+        ("redis+sentinel://host:port/m", "'host:port' is no host"),
+        ("redis+sentinel://host/m?passwort=x", "passwort is not known"),
+        ("redis://host:port/0", "Port could not be cast"),
+        ("redis://host/0?decode_responses=true", "decode_responses cannot be set"),
+        ("redis://host/0?pasword=x", "unexpected keyword argument 'pasword'"),
+        ("redis://h/0?ssl_ca_certs=/x", "ssl_ca_certs: options of TLS need rediss://"),
+        ("rediss://h/0?ssl_ca_cert=/x", "ssl_ca_cert is not known; TLS has: ssl_ca_certs,"),
+        ("rediss://h/0?ssl_cert_reqs=optional", "'optional'; expected required or none"),
+        ("rediss://h/0?ssl_cert_reqs=", "''; expected required or none"),
+        ("amqps://h//?cert_reqs=none", f"{_AMQP}amqps ['cert_reqs']"),
+        ("amqps://h//;pyamqp://i//", "expected TLS for all nodes or for none"),
+        ("pyamqp://h//;amqps://i//", "expected TLS for all nodes or for none"),
+        ("pyamqp://h//?heartbeat=1", f"{_AMQP}pyamqp ['heartbeat']"),
+        ("amqps://h//?verify=no", f"{_AMQP}amqps ['verify']"),
+        ("pyamqp://h//;redis://h", f"{_AMQP}redis []"),
+    ],
+)
+def test_a_url_that_nobody_would_obey_is_refused(url: str, expected: str, names: Names) -> None:
+    """It names no server, or an option of it, misspelt maybe, would mean less than it says."""
+    with pytest.raises(BrokerError, match=re.escape(expected)):
         open_broker(url, names)
 
 

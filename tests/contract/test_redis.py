@@ -24,7 +24,6 @@ from broker.base import (
     Undeliverable,
 )
 from broker.redis.broker import RedisBroker
-from broker.urls import open_broker
 from tests.support.proxy import Proxy
 from tests.support.servers import ValkeyServer
 from tests.support.waiting import until
@@ -663,25 +662,6 @@ def test_strict_durability_is_kept_or_refused(
             broker.connect()
     broker.close()
     server.stop()
-
-
-@pytest.mark.parametrize(
-    "url",
-    [
-        "redis+sentinel://",
-        "redis+sentinel://host",
-        "redis+sentinel://host/m/zero",
-        "redis+sentinel://host:port/m",
-        "redis+sentinel://host/m?passwort=x",
-        "redis://host:port/0",
-        "redis://host/0?decode_responses=true",
-        "redis://host/0?pasword=x",
-    ],
-)
-def test_a_url_that_names_no_server_is_refused(names: Names, url: str) -> None:
-    """With the form that is expected."""
-    with pytest.raises(BrokerError):
-        open_broker(url, names)
 
 
 def test_sentinels_lead_to_the_new_master(tmp_path: Path, names: Names) -> None:

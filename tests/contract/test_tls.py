@@ -22,11 +22,6 @@ from worker.cache_link import CacheLink, redis_client
 REDIS, AMQP = "redis", "amqp"
 
 
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    return Certificates(tmp_path_factory.mktemp("ca"))
-
-
 @dataclass
 class Server:
     """A real server: its plain port, and the port of its own TLS that asks for a client's certificate."""
@@ -213,24 +208,6 @@ def test_a_key_of_another_certificate_is_said_at_once(
     files = {"certfile": certificates.pem("client"), "keyfile": certificates.key("server")}
     with pytest.raises(BrokerError, match="not a certificate and its own key"):
         open_broker(url_of(kind, 1, **files), names)
-
-
-@pytest.mark.parametrize(
-    "url",
-    [
-        "redis://h/0?ssl_ca_certs=/x",
-        "rediss://h/0?ssl_ca_cert=/x",
-        "rediss://h/0?ssl_cert_reqs=optional",
-        "rediss://h/0?ssl_cert_reqs=",
-        "amqps://h//?cert_reqs=none",
-        "amqps://h//;pyamqp://i//",
-        "pyamqp://h//;amqps://i//",
-    ],
-)
-def test_options_of_tls_that_nobody_would_obey_are_refused(names: Names, url: str) -> None:
-    """A misspelt option must not mean less than it says."""
-    with pytest.raises(BrokerError):
-        open_broker(url, names)
 
 
 @pytest.mark.parametrize(

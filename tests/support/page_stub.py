@@ -3,10 +3,13 @@
 import json
 import secrets
 import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from functools import partial
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
+
+from tests.support.quiet_http import Quiet, QuietServer
 
 PAGE = Path(__file__).parents[2] / "worker/page/page.html"
 POLICY = (
@@ -39,7 +42,7 @@ class PageStub:
     def start(self) -> "PageStub":
         """Serve, on the port of the last time."""
         self._free.clear()
-        self._server = _server(self, self.port)
+        self._server = QuietServer(("127.0.0.1", self.port), partial(_Handler, self))
         self.port = self._server.server_address[1]
         threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
         return self
@@ -74,50 +77,38 @@ class PageStub:
         return 200, self.state if isinstance(self.state, bytes) else json.dumps(self.state).encode()
 
 
-def _server(stub: PageStub, port: int) -> ThreadingHTTPServer:
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            stub.asked.append(self.path)
-            if self.path != "/":
-                return self.reply(*stub.answer(self.path), "application/json")
-            nonce = secrets.token_urlsafe(16)
-            page = PAGE.read_text().replace("__NONCE__", nonce)
-            return self.reply(200, page.encode(), "text/html; charset=utf-8", POLICY.format(nonce))
+class _Handler(Quiet, BaseHTTPRequestHandler):
+    def __init__(self, stub: PageStub, *of_the_server: Any) -> None:
+        self._stub = stub
+        super().__init__(*of_the_server)
 
-        def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            stub.asked.append(self.path)
-            stub.posted.append(
-                {**body, "header": self.headers["X-Recollect"], "origin": self.headers["Origin"]}
-            )
-            allowed = isinstance(stub.state, dict) and stub.state["allows_actions"]
-            said = (
-                {"done": 12, "refused": 0, "said": "12 letters replayed"}
-                if allowed
-                else {"error": "read-only"}
-            )
-            self.reply(200 if allowed else 405, json.dumps(said).encode(), "application/json")
+    def do_GET(self) -> None:
+        self._stub.asked.append(self.path)
+        if self.path != "/":
+            return self._reply(*self._stub.answer(self.path), "application/json")
+        nonce = secrets.token_urlsafe(16)
+        page = PAGE.read_text().replace("__NONCE__", nonce)
+        return self._reply(200, page.encode(), "text/html; charset=utf-8", POLICY.format(nonce))
 
-        def reply(self, code: int, body: bytes, kind: str, policy: str = "") -> None:
-            try:
-                self.send_response(code)
-                self.send_header("Content-Type", kind)
-                self.send_header("Content-Length", str(len(body)))
-                if policy:
-                    self.send_header("Content-Security-Policy", policy)
-                self.end_headers()
-                self.wfile.write(body)
-            except OSError:
-                self.close_connection = True
+    def do_POST(self) -> None:
+        stub, headers = self._stub, self.headers
+        body = json.loads(self.rfile.read(int(headers["Content-Length"])))
+        stub.asked.append(self.path)
+        stub.posted.append({**body, "header": headers["X-Recollect"], "origin": headers["Origin"]})
+        if isinstance(stub.state, dict) and stub.state["allows_actions"]:
+            code, said = 200, b'{"done":12,"refused":0,"said":"12 letters replayed"}'
+        else:
+            code, said = 405, b'{"error":"read-only"}'
+        self._reply(code, said, "application/json")
 
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    class Server(ThreadingHTTPServer):
-        daemon_threads = True
-        allow_reuse_address = True
-
-        def handle_error(self, *_: Any) -> None:
-            pass
-
-    return Server(("127.0.0.1", port), Handler)
+    def _reply(self, code: int, body: bytes, kind: str, policy: str = "") -> None:
+        try:
+            self.send_response(code)
+            self.send_header("Content-Type", kind)
+            self.send_header("Content-Length", str(len(body)))
+            if policy:
+                self.send_header("Content-Security-Policy", policy)
+            self.end_headers()
+            self.wfile.write(body)
+        except OSError:
+            self.close_connection = True

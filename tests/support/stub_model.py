@@ -4,8 +4,11 @@ import json
 import threading
 from collections.abc import Callable
 from email.message import Message
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from functools import partial
+from http.server import BaseHTTPRequestHandler
 from typing import Any
+
+from tests.support.quiet_http import Quiet, QuietServer
 
 Answer = tuple[int, bytes, dict[str, str]] | None
 
@@ -34,41 +37,16 @@ class StubModel:
         self.payloads: list[Any] = []
         self.headers: list[Message] = []
         self.released, self._writing = threading.Event(), threading.Lock()
-        stub = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_POST(self) -> None:
-                payload = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                with stub._writing:
-                    stub.headers.append(self.headers)
-                    stub.payloads.append(payload)
-                answer = stub.behave(payload)
-                if answer is None:
-                    self.close_connection = True
-                    return
-                code, raw, headers = answer
-                lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-                head = f"HTTP/1.1 {code} X\r\nContent-Length: {len(raw)}\r\n{lines}\r\n"
-                try:
-                    self.wfile.write(head.encode() + raw)
-                except OSError:
-                    self.close_connection = True
-
-            def log_message(self, *_: Any) -> None:
-                pass
-
-        class Server(ThreadingHTTPServer):
-            daemon_threads = True
-            request_queue_size = 128
-
-            def handle_error(self, *_: Any) -> None:
-                pass
-
-        self._server = Server(("127.0.0.1", port), Handler)
+        self._server = QuietServer(("127.0.0.1", port), partial(_Handler, self))
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
         self._thread.start()
+
+    def answer(self, headers: Message, payload: Any) -> Answer:
+        """Note what is asked, and behave."""
+        with self._writing:
+            self.headers.append(headers)
+            self.payloads.append(payload)
+        return self.behave(payload)
 
     @property
     def url(self) -> str:
@@ -94,3 +72,25 @@ class StubModel:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+class _Handler(Quiet, BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def __init__(self, stub: StubModel, *of_the_server: Any) -> None:
+        self._stub = stub
+        super().__init__(*of_the_server)
+
+    def do_POST(self) -> None:
+        payload = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        answer = self._stub.answer(self.headers, payload)
+        if answer is None:
+            self.close_connection = True
+            return
+        code, raw, headers = answer
+        lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        head = f"HTTP/1.1 {code} X\r\nContent-Length: {len(raw)}\r\n{lines}\r\n"
+        try:
+            self.wfile.write(head.encode() + raw)
+        except OSError:
+            self.close_connection = True

@@ -54,6 +54,12 @@ def act(process: WorkerProcess, **asked: Any) -> tuple[int, dict[str, Any]]:
     return ask(process, "/actions", json.dumps(asked).encode(), **headers)
 
 
+def call_once(rig: Rig, page: WorkerProcess) -> None:
+    """The first request there is, and its figures."""
+    rig.call(1)
+    until(lambda: shown(page)["totals"]["requests"] == 1, what="the figures")
+
+
 @pytest.fixture
 def page(rig: Rig) -> WorkerProcess:
     """A page of the fleet by a process that does no work."""
@@ -138,8 +144,7 @@ def test_a_model_that_is_down_is_on_the_page(rig: Rig, page: WorkerProcess) -> N
 def test_a_cache_that_is_down_is_said_and_its_figures_come_back(rig: Rig, own_cache: ValkeyServer) -> None:
     """What was counted meanwhile is written once it answers again."""
     page, worker = dashboard(rig), rig.work()
-    rig.call(1)
-    until(lambda: shown(page)["totals"]["requests"] == 1, what="the figures")
+    call_once(rig, page)
     own_cache.stop()
     until(lambda: not shown(page)["services"]["cache"]["is_ok"], 30, what="the page to notice")
     found = shown(page)
@@ -162,8 +167,7 @@ def test_a_broker_that_is_down_is_said_and_comes_back(
     rig = Rig(tmp_path, server.url, valkey, model, prefix)
     try:
         page, _ = dashboard(rig), rig.work()
-        rig.call(1)
-        until(lambda: shown(page)["totals"]["requests"] == 1, what="the figures")
+        call_once(rig, page)
         server.stop()
         until(lambda: not shown(page)["services"]["broker"]["is_ok"], 30, what="the page to notice")
         found = shown(page)
@@ -209,8 +213,7 @@ def test_a_cache_that_hangs_holds_up_no_probe(rig: Rig, own_cache: ValkeyServer)
 def test_what_strangers_put_under_our_names_costs_only_itself(redis_rig: Rig) -> None:
     """Another type, another form, a worker from the future: the page goes on, and says what is left."""
     page, worker, cache = dashboard(redis_rig), redis_rig.work(), redis_rig.cache
-    redis_rig.call(1)
-    until(lambda: shown(page)["totals"]["requests"] == 1, what="the figures")
+    call_once(redis_rig, page)
     names = redis_rig.names
     minute = int(cache.time()[0]) // 60
     cache.hset(
