@@ -51,7 +51,7 @@ def _of_node(url: str) -> tuple[str, str] | None:
     ]
     if not open_to:
         return None
-    name = hosts.partition(",")[0].partition(";")[0].rpartition(":")[0] or hosts
+    name = re.sub(r":\d*$", "", re.split("[,;]", hosts)[0])
     said = f"{' and '.join(open_to)} over the network to {name}: whoever is on it reads and forges messages"
     secure = f"{_SECURE.get(scheme, 'rediss')}://user:password@{name}"
     return said, f"{secure}, or a network that only workers and producers are on (docs/security.md)"
