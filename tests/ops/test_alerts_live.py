@@ -59,8 +59,8 @@ class System:
 
     def send(self, count: int, pack: int, make: Make) -> None:
         with self.load.broker() as broker:
-            for _ in range(0, count, 100):
-                broker.send(self.names.requests, self.load.messages(min(count, 100), pack, make))
+            for sent in range(0, count, 100):
+                broker.send(self.names.requests, self.load.messages(min(count - sent, 100), pack, make))
 
 
 @pytest.fixture(scope="module")

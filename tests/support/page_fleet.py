@@ -54,7 +54,7 @@ def state_of(series: dict[str, list[int]], step: int = 60) -> State:
 def totals_of(series: dict[str, list[int]], seconds: int) -> State:
     outcomes = {name: sum(numbers) for name, numbers in series.items()}
     requests, hits = sum(outcomes.values()), outcomes.get("hit", 0)
-    errors = sum(outcomes.get(name, 0) for name in ("failed", "invalid", "expired", "not_cached"))
+    errors = sum(outcomes.get(name, 0) for name in ("failed", "invalid", "expired"))
     return {
         "requests": requests,
         "requests_per_second": requests / seconds if seconds else None,

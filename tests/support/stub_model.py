@@ -49,8 +49,12 @@ class StubModel:
         return self.behave(payload)
 
     @property
+    def port(self) -> int:
+        return int(self._server.server_address[1])
+
+    @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_address[1]}/predict"
+        return f"http://127.0.0.1:{self.port}/predict"
 
     @property
     def calls(self) -> int:

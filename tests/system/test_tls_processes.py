@@ -45,7 +45,7 @@ def secured(valkey: ValkeyServer, certificates: Certificates, prefix: str) -> It
     with valkey.client() as admin, StubModel() as model:
         admin.config_set("requirepass", "pass-word")
         admin.execute_command("AUTH", "pass-word")
-        port, model_port = behind(valkey.port), behind(int(model.url.split(":")[2].partition("/")[0]))
+        port, model_port = behind(valkey.port), behind(model.port)
         found = Secured(certificates, {}, model, model_port, prefix, behind, valkey.port)
         found.settings = {
             "BROKER_URL": found.rediss(port),
@@ -163,7 +163,7 @@ MODELS = {
 def test_a_model_that_is_refused_is_never_asked(secured: Secured, place: Path, case: str) -> None:
     """`check` warns, and the reply says why."""
     name, changes, expected = MODELS[case]
-    behind = int(secured.model.url.split(":")[2].partition("/")[0])
+    behind = secured.model.port
     port = secured.behind(behind, name) if name else behind
     settings = {**secured.settings, "MODELS__M__TARGET": f"https://localhost:{port}/predict"}
     settings |= {setting: secured.certificates.pem(ca) for setting, ca in changes.items()}
