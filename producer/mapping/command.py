@@ -19,7 +19,6 @@ from rows.payload import names_of, picker
 from wire.message import DIRECTIVES
 
 OK, SOME_FAILED, INTERRUPTED = 0, 1, 130
-_FLUSH_ROWS = 1000
 
 
 def map_file(arguments: argparse.Namespace) -> int:
@@ -93,12 +92,10 @@ class _Run:
             progress.show()
 
         with closing(progress), open_producer(self._arguments, on_idle) as producer:
-            for count, row in enumerate(self._rows(producer), 1):
+            for row in self._rows(producer):
                 self._tally.add_row(row)
                 self._session.write(row)
                 progress.show()
-                if count % _FLUSH_ROWS == 0:
-                    self._session.flush()
 
     def _rows(self, producer: Producer) -> "map[dict[str, Any]]":
         arguments = self._arguments

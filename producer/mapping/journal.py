@@ -6,7 +6,8 @@ goes on from there. A table is made from it in the end: Parquet cannot be append
 
 import fcntl
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 import orjson
 
 _BUFFER_BYTES = 1 << 18
+_FLUSH_SECONDS = 0.1
 
 
 class Done:
@@ -38,10 +40,14 @@ class Done:
 
 
 class Journal:
-    """Open for one process at a time. Raises ValueError where another has it open, OSError."""
+    """Open for one process at a time. Raises ValueError where another has it open, OSError.
 
-    def __init__(self, path: Path) -> None:
-        self.path, self.done = path, Done()
+    What is written is out of this process a moment later, so that kill -9 costs little.
+    """
+
+    def __init__(self, path: Path, clock: Callable[[], float] = time.monotonic) -> None:
+        self.path, self.done, self._clock = path, Done(), clock
+        self._flushed = clock()
         self._file = path.open("a+b", buffering=_BUFFER_BYTES)
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -92,10 +98,13 @@ class Journal:
         """Append; nothing for a row that is done."""
         if self.done.add(row["index"]):
             self._file.write(orjson.dumps(row) + b"\n")
+            if self._clock() - self._flushed > _FLUSH_SECONDS:
+                self.flush()
 
     def flush(self) -> None:
-        """Out of this process: kill -9 costs what was written since the last time."""
+        """Out of this process now."""
         self._file.flush()
+        self._flushed = self._clock()
 
     def sync(self) -> None:
         """Out of this machine's memory."""
