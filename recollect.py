@@ -1,7 +1,8 @@
 """recollect: a queue and a memory in front of a slow model. `from recollect import Producer`."""
 
+from producer.aio import AsyncProducer
 from producer.client import Producer
 from wire.errors import TransientError
 from wire.reply import Reply
 
-__all__ = ["Producer", "Reply", "TransientError"]
+__all__ = ["AsyncProducer", "Producer", "Reply", "TransientError"]

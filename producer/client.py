@@ -1,8 +1,9 @@
 """`Producer`: push requests, get replies."""
 
+import contextlib
+import math
 import time
-import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Any, Literal
 
 from broker.base import Broker, BrokerOptions
@@ -11,11 +12,11 @@ from producer.courier import Courier
 from producer.feed import Feed
 from producer.lines import common_fields, replies_in, waiting_fields
 from producer.post import Post
+from producer.traffic import POLL_SECONDS, Traffic, Wait
 from producer.window import Pack, Window
 from wire.names import Names
-from wire.reply import BadReply, Reply
+from wire.reply import Reply
 
-_POLL_SECONDS = 0.5
 _CHOICE = """Producer needs the broker's URL: Producer("embedded:") on one machine, for trying out,
 or Producer("redis://host:6379/0"), Producer("pyamqp://user:password@host:5672//")"""
 
@@ -26,9 +27,10 @@ class Producer:
     A context manager; belongs to one thread. `url` is `embedded:`, `redis://…`, `pyamqp://…` or any kombu
     transport's; it is never read from the environment. Raises ValueError without one, BrokerError for a
     wrong one, and BrokerUnreachable from any verb when there is no broker for `reconnect_seconds`. `on_wait`
-    is told of each try that failed, `on_idle` twice a second while a `map` waits.
+    is told of each try that failed, `on_idle` twice a second while a `map` or a `collect` waits.
 
-    Several maps and calls may be under way at once: each gets its own replies.
+    Several maps and calls may be under way at once: each gets its own replies. `AsyncProducer` has the same
+    verbs for asyncio.
     """
 
     def __init__(
@@ -54,8 +56,7 @@ class Producer:
             opened, reconnect_seconds=reconnect_seconds, clock=clock, sleep=sleep, on_wait=on_wait
         )
         self._clock, self._on_idle = clock, on_idle
-        self._windows: list[Window] = []
-        self._inbox: str | None = None
+        self._traffic = Traffic(self._courier, self._names)
 
     def __enter__(self) -> "Producer":
         return self
@@ -97,7 +98,7 @@ class Producer:
             raise ValueError(f"in_flight and pack must be at least 1; got {in_flight} and {pack}")
         fields = waiting_fields(model, directives)
         feed = Feed(payloads, fields, pack=min(pack, in_flight), whole=whole_requests, waits=True)
-        return self._map(feed, Window(ordered=ordered), in_flight, reply_timeout)
+        return self._driven(self._map(feed, Window(ordered=ordered), in_flight, reply_timeout))
 
     def call(
         self, payload: Any, *, model: str | None = None, timeout: float = 60.0, **directives: Any
@@ -107,15 +108,19 @@ class Producer:
         Raises TimeoutError after `timeout` seconds, or BrokerUnreachable where there was no broker so long.
         """
         end = self._clock() + timeout
-        window = Window()
         feed = Feed([payload], waiting_fields(model, directives), pack=1, whole=False, waits=True)
-        self._windows.append(window)
-        try:
-            with self._courier.until(end):
-                self._send(feed, window, 1)
-                return self._first(window, end, timeout)
-        finally:
-            self._windows.remove(window)
+        with (
+            self._courier.until(end),
+            contextlib.closing(self._map(feed, Window(), 1, math.inf)) as steps,
+        ):
+            for step in steps:
+                if isinstance(step, Reply):
+                    return step
+                left = end - self._clock()
+                if left <= 0:
+                    break
+                self._traffic.listen(min(step.seconds, left))
+        raise TimeoutError(self._no_reply(timeout))
 
     def enqueue(
         self,
@@ -147,7 +152,7 @@ class Producer:
         feed = Feed(payloads, common_fields(model, directives), pack=pack, whole=whole_requests, waits=False)
         answer_to = reply_to if reply else None
         post = Post(self._courier, self._names.requests, answer_to, on_refused, on_sent, clock=self._clock)
-        return post.send(feed)
+        return self._done(post.send(feed))
 
     def collect(self, *, run: str | None = None, timeout: float = 10.0) -> Iterator[Reply]:
         """The replies of what was enqueued for `run`, until none came for `timeout` seconds.
@@ -155,26 +160,33 @@ class Producer:
         A message of replies is acknowledged when the next reply is asked for after its last; what was not
         taken goes back. One that is no reply is passed over.
         """
-        queue = self._names.replies if run is None else self._names.replies_for(run)
-        self._courier.declare(queue)
-        end = self._clock() + timeout
-        while True:
-            messages = self._courier.receive(queue, 16, max(0.0, min(_POLL_SECONDS, end - self._clock())))
-            here = self._courier.connections
-            try:
-                while messages and here == self._courier.connections:
-                    yield from replies_in(messages[0])
-                    self._courier.settle([messages.pop(0)])
-                    end = self._clock() + timeout
-            finally:
-                self._courier.release(messages)
-            if self._clock() >= end:
-                return
+        return self._driven(
+            self._collect(self._names.replies if run is None else self._names.replies_for(run), timeout)
+        )
 
-    def _map(self, feed: Feed, window: Window, in_flight: int, reply_timeout: float) -> Iterator[Reply]:
-        self._windows.append(window)
+    def _driven(self, steps: Iterator[Reply | Wait]) -> Iterator[Reply]:
+        """The replies among `steps`; where they say Wait, it is waited."""
+        for step in steps:
+            if isinstance(step, Reply):
+                yield step
+                continue
+            self._traffic.listen(step.seconds)
+            if step.place is not None and not step.place.has_landed:
+                self._on_idle()
+
+    def _done(self, steps: Generator[Wait, None, int]) -> int:
+        """What `steps` return in the end. They wait for nothing but payloads, and those are waited for."""
+        while True:
+            try:
+                next(steps)
+            except StopIteration as end:
+                return int(end.value)
+
+    def _map(
+        self, feed: Feed, window: Window, in_flight: int, reply_timeout: float
+    ) -> Generator[Reply | Wait, None, None]:
         heard = self._clock()
-        try:
+        with self._traffic.expecting(feed.stem, window):
             while True:
                 self._send(feed, window, in_flight)
                 for reply in window.take():
@@ -182,15 +194,11 @@ class Producer:
                     heard = self._clock()
                 if feed.ended and not window.requests:
                     return
-                if window.requests:
-                    self._listen(_POLL_SECONDS)
-                if not window.has_landed:
-                    self._on_idle()
+                if window.requests or feed.is_waiting:
+                    yield Wait(POLL_SECONDS, window)
                 if self._clock() - heard > reply_timeout:
-                    self._dispatch(window.unanswered())
+                    self._traffic.dispatch(window.unanswered())
                     heard = self._clock()
-        finally:
-            self._windows.remove(window)  # an abandoned map has nothing more to ask
 
     def _send(self, feed: Feed, window: Window, in_flight: int) -> None:
         """Read and send as far as `in_flight` allows, whole packs if possible."""
@@ -202,47 +210,30 @@ class Producer:
             if refused is not None:
                 window.land(refused)
             if pack.lines:
-                self._dispatch([pack])
+                self._dispatch(pack)
                 window.sent(pack)
             elif refused is None:
                 return
 
-    def _dispatch(self, packs: Sequence[Pack]) -> None:
-        inbox = self._own_inbox()
-        if packs:
-            self._courier.send(self._names.requests, [pack.message(inbox, time.time()) for pack in packs])
-        for pack in packs:
-            pack.connection = self._courier.connections
+    def _dispatch(self, pack: Pack) -> None:
+        self._traffic.dispatch([pack])
 
-    def _first(self, window: Window, end: float, timeout: float) -> Reply:
-        while True:
-            for reply in window.take():
-                return reply
-            left = end - self._clock()
-            if left <= 0:
-                raise TimeoutError(
-                    f"no reply within {timeout:g} s; is a worker running? (python -m worker run) "
-                    f"Does it read {self._names.requests} of the same broker?"
-                )
-            self._listen(min(_POLL_SECONDS, left))
+    def _collect(self, queue: str, timeout: float) -> Iterator[Reply | Wait]:
+        self._courier.declare(queue)
+        end = self._clock() + timeout
+        with self._traffic.collecting(queue) as box:
+            while True:
+                yield Wait(max(0.0, min(POLL_SECONDS, end - self._clock())), box)
+                while box.messages and box.connection == self._courier.connections:
+                    yield from replies_in(box.messages[0])
+                    self._courier.settle([box.messages.popleft()])
+                    end = self._clock() + timeout
+                self._traffic.give_back(box)
+                if self._clock() >= end:
+                    return
 
-    def _own_inbox(self) -> str:
-        if self._inbox is None:
-            self._inbox = self._names.replies_for(uuid.uuid4().hex)
-            self._courier.own(self._inbox)
-        return self._inbox
-
-    def _listen(self, timeout: float) -> None:
-        """Land what comes, in whichever window waits for it."""
-        here = self._courier.connections
-        packs = [pack for window in self._windows for pack in window.unanswered()]
-        self._dispatch([pack for pack in packs if pack.connection != here])
-        messages = self._courier.receive(self._own_inbox(), 64, timeout)
-        for message in messages:
-            for window in self._windows:
-                try:
-                    window.answered(message)
-                except BadReply:
-                    continue  # not from a worker of this contract; the request is still unanswered
-        if messages:
-            self._courier.settle(messages)
+    def _no_reply(self, timeout: float) -> str:
+        return (
+            f"no reply within {timeout:g} s; is a worker running? (python -m worker run) "
+            f"Does it read {self._names.requests} of the same broker?"
+        )

@@ -4,7 +4,7 @@ import contextlib
 import os
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from broker.base import Broker, BrokerLost, BrokerUnreachable, Message, Settlement
@@ -13,10 +13,11 @@ _BACKOFF_SECONDS = (0.1, 5.0)
 
 
 class Trouble(NamedTuple):
-    """Since when a verb fails, and how often it was tried since."""
+    """Since when a verb fails, how often it was tried since, and how it failed last."""
 
     since: float
     tries: int
+    error: Exception | None = None
 
 
 class Courier:
@@ -72,13 +73,27 @@ class Courier:
         """Send, confirmed. What a lost connection leaves in doubt is sent again: a hit for the worker."""
         self._again("send", lambda: self._broker.send(queue, messages))
 
-    def receive(self, queue: str, most: int, timeout: float) -> list[Message]:
-        """At most so many messages; none where the connection was lost meanwhile."""
+    @property
+    def trouble(self) -> Exception | None:
+        """Why there is no connection that works, where one was tried; from any thread."""
+        return next((trouble.error for trouble in list(self._troubles.values())), None)
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether there is a connection, as far as is known; from any thread."""
+        return self._connected
+
+    def wake(self) -> None:
+        """End a `receive` that is waiting, from any thread."""
+        self._broker.wake()
+
+    def receive(self, credit: Mapping[str, int], timeout: float) -> list[Message]:
+        """At most so many messages of each queue; none where the connection was lost meanwhile."""
         try:
             self._come_back()
             self._broker.keep_alive()
             self._finish()
-            messages = self._broker.receive({queue: most}, timeout)
+            messages = self._broker.receive(credit, timeout)
         except (BrokerLost, BrokerUnreachable) as error:
             self._failed("receive", error)
             return []
@@ -156,13 +171,13 @@ class Courier:
     def _failed(self, verb: str, error: Exception, *, retry: bool = True) -> None:
         self._connected = False
         now = self._clock()
-        since, tries = self._troubles.get(verb, Trouble(now, 0))
+        since, tries, _ = self._troubles.get(verb, Trouble(now, 0))
         end = since + self._reconnect_seconds
         if not retry or now >= min(end, end if self._give_up_at is None else self._give_up_at):
             self._troubles.clear()  # the next verb starts afresh
             raise BrokerUnreachable(str(error)) from error
         if self._on_wait is not None:
             self._on_wait(error)
-        self._troubles[verb] = Trouble(since, tries + 1)
+        self._troubles[verb] = Trouble(since, tries + 1, error)
         first, longest = _BACKOFF_SECONDS
         self._sleep(random.uniform(0, min(longest, first * 2 ** min(tries, 16))))  # noqa: S311 - spreads load

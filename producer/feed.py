@@ -10,13 +10,16 @@ from producer.window import Pack
 from wire.errors import InvalidRequest
 from wire.reply import Reply
 
+NOT_YET = object()  # what an iterator of payloads gives where the next is not there yet
+
 
 class Feed:
     """Reads `payloads` only when a pack is asked for.
 
     `fields` go into every request; with `whole` each payload is a request already; `waits` says that a
     request which wants no reply is refused. `taken` counts the payloads that were read; `begun` is the pack
-    that was being filled when reading raised. Raises ValueError for a `pack` below 1.
+    that was being filled when reading raised; `is_waiting` says that the next payload was not there yet.
+    The ids of all packs begin with `stem` and a dash. Raises ValueError for a `pack` below 1.
     """
 
     def __init__(
@@ -26,10 +29,10 @@ class Feed:
             raise ValueError(f"pack must be at least 1; got {pack}")
         self._payloads, self._fields, self._whole, self._waits = iter(payloads), fields, whole, waits
         self._held: tuple[Line, int] | None = None
-        self._at_end = False
+        self._at_end = self.is_waiting = False
         self.pack, self.taken = pack, 0
         # Numbers behind a stem that is drawn once: drawing each id was a sixth of what sending takes.
-        self._stem, self._packs = uuid.uuid4().hex, itertools.count()
+        self.stem, self._packs = uuid.uuid4().hex, itertools.count()
         self.begun = self._pack()
 
     @property
@@ -57,14 +60,17 @@ class Feed:
         return pack, None
 
     def _pack(self) -> Pack:
-        return Pack(f"{self._stem}-{next(self._packs)}", traceparent=self._fields.traceparent)
+        return Pack(f"{self.stem}-{next(self._packs)}", traceparent=self._fields.traceparent)
 
     def _read(self) -> Reply | None:
         """Take one payload into `_held`, where there is one more; or its refusal."""
         try:
             payload = next(self._payloads)
         except StopIteration:
-            self._at_end = True
+            self._at_end, self.is_waiting = True, False
+            return None
+        self.is_waiting = payload is NOT_YET
+        if self.is_waiting:
             return None
         index, self.taken = self.taken, self.taken + 1
         try:

@@ -1,11 +1,12 @@
 """Sending where nobody waits: packs are gathered, and many share a round trip."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 
 from broker.base import Message
 from producer.courier import Courier
 from producer.feed import Feed
+from producer.traffic import POLL_SECONDS, Wait
 from producer.window import Pack
 from wire.errors import InvalidRequest
 from wire.reply import Reply
@@ -37,10 +38,10 @@ class Post:
         self._requests = self._bytes = self._confirmed = 0
         self._due = clock()
 
-    def send(self, feed: Feed) -> int:
-        """Send all that `feed` reads; how many requests.
+    def send(self, feed: Feed) -> Generator[Wait, None, int]:
+        """Send all that `feed` reads; returns how many requests.
 
-        Where reading raises, where a payload is refused: what was read before is sent by then.
+        Where reading raises, where a payload is refused or is not there yet: what was read before is sent.
         """
         while not feed.ended:
             try:
@@ -53,6 +54,9 @@ class Post:
             if refused is not None:
                 self._flush()
                 self._on_refused(refused)
+            elif feed.is_waiting:
+                self._flush()
+                yield Wait(POLL_SECONDS)
         self._flush()
         return self._confirmed
 

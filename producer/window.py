@@ -22,7 +22,7 @@ PACK_MAX_BYTES = 1 << 20
 class Pack:
     """Requests that travel in one message, and where in the input they stand.
 
-    `id` is the message's: nobody else's anywhere. `connection` is the one it was last sent on.
+    `id` is the message's: nobody else's anywhere. `connection` is the one it was last sent on, -1 before.
     """
 
     id: str
@@ -31,7 +31,7 @@ class Pack:
     ids: list[str | None] = field(default_factory=list)
     size: int = 0
     parts: dict[int, bytes] = field(default_factory=dict)
-    connection: int = 0
+    connection: int = -1
     traceparent: str | None = None
 
     def fits(self, line: bytes) -> bool:

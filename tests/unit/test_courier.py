@@ -24,11 +24,11 @@ def test_what_could_not_be_settled_is_settled_with_the_next(verb: str) -> None:
     courier = Courier(broker, sleep=lambda _: None)
     courier.connect()
     broker.queues["q"].extend([Message(b"1"), Message(b"2")])
-    messages = courier.receive("q", 1, 0)
+    messages = courier.receive({"q": 1}, 0)
     broker.breaks[verb] = 1
     (courier.settle if verb == "commit" else courier.release)(messages)
     assert broker.held == messages
-    again = courier.receive("q", 1, 0)
+    again = courier.receive({"q": 1}, 0)
     assert [m.body for m in again] == [b"2" if verb == "commit" else b"1"]
     assert broker.held == again
 
@@ -43,7 +43,7 @@ def test_a_forked_child_leaves_its_parents_broker_alone(monkeypatch: pytest.Monk
         with pytest.raises(RuntimeError, match="fork"):
             courier.send("q", [Message(b"1")])
         with pytest.raises(RuntimeError, match="fork"):
-            courier.receive("q", 1, 0)
+            courier.receive({"q": 1}, 0)
         courier.release([Message(b"1")])
         courier.close()
     assert broker.connected
