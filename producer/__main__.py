@@ -10,17 +10,24 @@ from broker.base import BrokerError, BrokerUnreachable
 from producer.arguments import build_parser
 from producer.files import Output
 from producer.mapping.command import map_file, rows_of
-from producer.opening import directives, open_producer
+from producer.opening import connection, directives, open_producer, say
 from producer.progress import Tally
 from wire.errors import InvalidRequest
 from wire.values import parse
 
 OK, SOME_FAILED, USAGE, UNREACHABLE, INTERRUPTED = 0, 1, 2, 3, 130
+_HTTP_PACKAGES = ("starlette", "uvicorn")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the exit code."""
-    commands = {"map": map_file, "enqueue": _enqueue, "collect": _collect, "call": _call}
+    commands = {
+        "map": map_file,
+        "enqueue": _enqueue,
+        "collect": _collect,
+        "call": _call,
+        "serve": _serve,
+    }
     arguments = build_parser(commands).parse_args(argv)
     try:
         return int(arguments.run_command(arguments))
@@ -106,6 +113,16 @@ def _call(arguments: argparse.Namespace) -> int:
             return _complain(str(error), UNREACHABLE)
     print(json.dumps(reply.as_dict(), ensure_ascii=False, indent=2))
     return OK if reply.ok else SOME_FAILED
+
+
+def _serve(arguments: argparse.Namespace) -> int:
+    try:
+        from producer.front.serve import serve
+    except ModuleNotFoundError as error:
+        if error.name not in _HTTP_PACKAGES:
+            raise
+        raise ValueError(f"serve needs {error.name}: pip install 'recollect[http]'") from None
+    return serve(arguments, connection(arguments), say)
 
 
 def _complain(text: str, code: int) -> int:

@@ -11,6 +11,7 @@ _EXAMPLES = """examples:
   python -m producer call '{"text":"what a day"}'
   python -m producer enqueue rows.jsonl --run nightly
   python -m producer collect --run nightly -o out.jsonl
+  python -m producer serve --port 8080 --model sentiment
 
 IN is .jsonl, .csv, .tsv or .parquet, also .gz, or - for JSON lines on standard input. Each row is a payload,
 or has it in the columns of --payload; with --requests each line is a whole request (docs/contract.md).
@@ -25,6 +26,13 @@ def _positive(text: str) -> int:
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"{value} is not at least 1")
+    return value
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 0 < value < 1e6:
+        raise argparse.ArgumentTypeError(f"{text} is not above 0, or no number of seconds")
     return value
 
 
@@ -48,6 +56,9 @@ def build_parser(commands: Mapping[str, Command]) -> argparse.ArgumentParser:
     call = sub.add_parser("call", help="one payload, one reply")
     call.add_argument("payload", metavar="PAYLOAD", help="JSON, or - for standard input")
     call.add_argument("--timeout", type=float, default=60.0, metavar="SECONDS")
+    serve = sub.add_parser("serve", help="answer POST /analysis over HTTP (docs/http.md)")
+    _add_serve(serve)
+    serve.set_defaults(run_command=commands["serve"])
     named = {"map": mapping, "enqueue": enqueue, "collect": collect, "call": call}
     for name, command in named.items():
         _add_common(command)
@@ -83,11 +94,25 @@ def _add_input(command: argparse.ArgumentParser) -> None:
     command.add_argument("--requests", action="store_true", help="each line is a whole request")
 
 
-def _add_common(command: argparse.ArgumentParser) -> None:
+def _add_serve(command: argparse.ArgumentParser) -> None:
+    _add_connection(command)
+    command.add_argument("--host", default="localhost", help="localhost unless given")
+    command.add_argument("--port", type=int, default=8080, help="8080; 0 is any free one, and is printed")
+    command.add_argument("--timeout", type=_seconds, default=60.0, metavar="SECONDS", help="of an answer")
+    command.add_argument(
+        "--in-flight", type=_positive, default=1000, metavar="N", help="requests at once; more get 503"
+    )
+
+
+def _add_connection(command: argparse.ArgumentParser) -> None:
     command.add_argument("--broker-url", metavar="URL")
     command.add_argument("--prefix")
     command.add_argument("--no-retry", action="store_true", help="give up (3) if the broker is not there")
     command.add_argument("--model", metavar="NAME")
+
+
+def _add_common(command: argparse.ArgumentParser) -> None:
+    _add_connection(command)
     command.add_argument("--bypass", action="store_true", help="neither read nor write the cache")
     command.add_argument("--refresh", action="store_true", help="call the model, replace the entry")
     command.add_argument("--no-store", action="store_true", help="do not remember the result")

@@ -19,6 +19,17 @@ _WAIT_MENTIONED_SECONDS = 30.0
 
 def open_producer(arguments: argparse.Namespace, on_idle: Callable[[], None] = lambda: None) -> Producer:
     """Connected. Raises ValueError for settings that are none, BrokerError."""
+    producer = Producer(**connection(arguments), on_idle=on_idle)
+    try:
+        producer.connect(retry=not arguments.no_retry)
+    except BaseException:
+        producer.close()
+        raise
+    return producer
+
+
+def connection(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What a Producer is made with. Raises ValueError for settings that are none."""
     file = settings_file()
     url = broker_url(arguments, file)
     prefix = arguments.prefix or os.environ.get("RECOLLECT_PREFIX") or file.get("prefix") or "recollect"
@@ -26,20 +37,14 @@ def open_producer(arguments: argparse.Namespace, on_idle: Callable[[], None] = l
     if durability not in ("normal", "strict"):
         raise ValueError(f"durability is {durability!r}; expected normal or strict")
     if is_unverified(url):
-        print(f"warning: {mask(url)}: {UNVERIFIED}", file=sys.stderr)
-    producer = Producer(
-        url,
-        prefix=str(prefix),
-        durability="strict" if durability == "strict" else "normal",
-        on_wait=_mention(time.monotonic),
-        on_idle=on_idle,
-    )
-    try:
-        producer.connect(retry=not arguments.no_retry)
-    except BaseException:
-        producer.close()
-        raise
-    return producer
+        say(f"warning: {mask(url)}: {UNVERIFIED}")
+    on_wait = _mention(time.monotonic)
+    return {"url": url, "prefix": str(prefix), "durability": durability, "on_wait": on_wait}
+
+
+def say(text: str) -> None:
+    """To whoever watches."""
+    print(text, file=sys.stderr, flush=True)
 
 
 def _mention(clock: Callable[[], float]) -> Callable[[Exception], None]:
@@ -49,7 +54,7 @@ def _mention(clock: Callable[[], float]) -> Callable[[Exception], None]:
         nonlocal silent_until
         if clock() >= silent_until:
             silent_until = clock() + _WAIT_MENTIONED_SECONDS
-            print(f"{error}; trying again (--no-retry gives up at once)", file=sys.stderr)
+            say(f"{error}; trying again (--no-retry gives up at once)")
 
     return on_wait
 

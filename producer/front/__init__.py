@@ -1,0 +1,1 @@
+"""The HTTP front: `POST /analysis` over an `AsyncProducer`. Needs the extra `http`."""

@@ -1,0 +1,106 @@
+"""The routes: thin ones, over `asked` and `answer`."""
+
+from importlib.metadata import version
+
+import orjson
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+from broker.base import BrokerError
+from producer.aio import AsyncProducer
+from producer.front.answer import Answer, Problem, answer
+from producer.front.asked import BODY_MAX_BYTES, asked, check_headers, too_large
+from producer.front.openapi import document
+from wire.errors import ErrorKind, InvalidRequest
+
+_SOON, _LATER = {"Retry-After": "1"}, {"Retry-After": "5"}
+
+
+class Front:
+    """Answers HTTP by calls of `producer`, at most `in_flight` at once and each for `timeout` seconds."""
+
+    def __init__(self, producer: AsyncProducer, *, model: str | None, timeout: float, in_flight: int) -> None:
+        self._producer, self._model, self._timeout = producer, model, timeout
+        self._room = in_flight
+        self._document = orjson.dumps(document(version("recollect")))
+
+    def app(self) -> Starlette:
+        """The ASGI application."""
+        return Starlette(
+            routes=[
+                Route("/analysis", self._analyse, methods=["POST"]),
+                Route("/livez", self._livez),
+                Route("/readyz", self._readyz),
+                Route("/openapi.json", self._openapi),
+            ],
+            exception_handlers={HTTPException: _elsewhere, Exception: _fault},
+        )
+
+    async def _analyse(self, request: Request) -> Response:
+        try:
+            return _response(await self._answer(request))
+        except Problem as problem:
+            return _response(problem.answer())
+
+    async def _answer(self, request: Request) -> Answer:
+        check_headers(request.headers)
+        body = await _body(request)
+        payload, options = asked(body, request.headers, request.query_params.multi_items(), self._model)
+        if self._room <= 0:
+            raise Problem(503, "busy", "as much is under way as may be; try again soon", _SOON)
+        self._room -= 1
+        try:
+            reply = await self._producer.call(payload, timeout=self._timeout, **options)
+        except InvalidRequest as error:
+            raise Problem(400, ErrorKind.INVALID_REQUEST.value, str(error)) from None
+        except TimeoutError:
+            raise Problem(504, "no_reply", f"no reply within {self._timeout:g} s") from None
+        except BrokerError:
+            # Its text has the address of the queue, which is no business of who asked.
+            raise Problem(503, "queue_unreachable", "the queue cannot be reached", _LATER) from None
+        finally:
+            self._room += 1
+        return answer(reply, options)
+
+    async def _livez(self, _request: Request) -> Response:
+        return PlainTextResponse("ok\n")
+
+    async def _readyz(self, _request: Request) -> Response:
+        if self._producer.is_ready:
+            return PlainTextResponse("ok\n")
+        return PlainTextResponse("the queue is not reached\n", 503)
+
+    async def _openapi(self, _request: Request) -> Response:
+        return Response(self._document, media_type="application/json")
+
+
+async def _body(request: Request) -> bytes:
+    parts, size = [], 0
+    try:
+        async for part in request.stream():
+            parts.append(part)
+            size += len(part)
+            if size > BODY_MAX_BYTES:
+                raise too_large()
+    except ClientDisconnect:
+        raise Problem(400, ErrorKind.INVALID_REQUEST.value, "the body broke off") from None
+    return b"".join(parts)
+
+
+def _response(answer: Answer) -> Response:
+    return Response(answer.body, answer.status, answer.headers, answer.media_type)
+
+
+async def _elsewhere(_request: Request, error: Exception) -> Response:
+    """No such path, no such method."""
+    assert isinstance(error, HTTPException)
+    kind = "not_found" if error.status_code == 404 else "not_allowed"
+    return _response(Problem(error.status_code, kind, error.detail, error.headers).answer())
+
+
+async def _fault(_request: Request, error: Exception) -> Response:
+    detail = f"{type(error).__name__}: see the log"
+    return _response(Problem(500, ErrorKind.INTERNAL.value, detail).answer())
