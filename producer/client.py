@@ -1,8 +1,10 @@
 """`Producer`: push requests, get replies."""
 
 import contextlib
+import itertools
 import math
 import time
+import uuid
 from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Any, Literal
 
@@ -57,6 +59,7 @@ class Producer:
         )
         self._clock, self._on_idle = clock, on_idle
         self._traffic = Traffic(self._courier, self._names)
+        self._own, self._numbers = uuid.uuid4().hex, itertools.count()
 
     def __enter__(self) -> "Producer":
         return self
@@ -96,8 +99,8 @@ class Producer:
         """
         if in_flight < 1 or pack < 1:
             raise ValueError(f"in_flight and pack must be at least 1; got {in_flight} and {pack}")
-        fields = waiting_fields(model, directives)
-        feed = Feed(payloads, fields, pack=min(pack, in_flight), whole=whole_requests, waits=True)
+        fields, pack = waiting_fields(model, directives), min(pack, in_flight)
+        feed = Feed(payloads, fields, self._stem(), pack=pack, whole=whole_requests, waits=True)
         return self._driven(self._map(feed, Window(ordered=ordered), in_flight, reply_timeout))
 
     def call(
@@ -107,12 +110,10 @@ class Producer:
 
         Raises TimeoutError after `timeout` seconds, or BrokerUnreachable where there was no broker so long.
         """
-        end = self._clock() + timeout
-        feed = Feed([payload], waiting_fields(model, directives), pack=1, whole=False, waits=True)
-        with (
-            self._courier.until(end),
-            contextlib.closing(self._map(feed, Window(), 1, math.inf)) as steps,
-        ):
+        end, fields = self._clock() + timeout, waiting_fields(model, directives)
+        feed = Feed([payload], fields, self._stem(), pack=1, whole=False, waits=True)
+        steps = self._map(feed, Window(), 1, math.inf)
+        with self._courier.until(end), contextlib.closing(steps):
             for step in steps:
                 if isinstance(step, Reply):
                     return step
@@ -149,7 +150,8 @@ class Producer:
             self._courier.declare(reply_to)
         else:
             directives["reply"] = False
-        feed = Feed(payloads, common_fields(model, directives), pack=pack, whole=whole_requests, waits=False)
+        fields = common_fields(model, directives)
+        feed = Feed(payloads, fields, self._stem(), pack=pack, whole=whole_requests, waits=False)
         answer_to = reply_to if reply else None
         post = Post(self._courier, self._names.requests, answer_to, on_refused, on_sent, clock=self._clock)
         return self._done(post.send(feed))
@@ -231,6 +233,11 @@ class Producer:
                 self._traffic.give_back(box)
                 if self._clock() >= end:
                     return
+
+    def _stem(self) -> str:
+        # Numbers behind what is drawn once: drawing each id was a sixth of what sending takes, and a thread
+        # beside others loses its turn at each system call.
+        return f"{self._own}x{next(self._numbers):x}"
 
     def _no_reply(self, timeout: float) -> str:
         return (

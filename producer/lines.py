@@ -41,8 +41,10 @@ def common_fields(model: str | None, directives: dict[str, Any]) -> Fields:
         raise InvalidRequest(f"traceparent is {str(traceparent)[:80]!r}; {_EXPECTED_TRACEPARENT}")
     if model is not None:
         values["model"] = model
+    if not values:
+        return Fields(values, b"}", traceparent)
     encode_request({"payload": None, **values})
-    return Fields(values, b"," + orjson.dumps(values)[1:] if values else b"}", traceparent)
+    return Fields(values, b"," + orjson.dumps(values)[1:], traceparent)
 
 
 def waiting_fields(model: str | None, directives: dict[str, Any]) -> Fields:

@@ -50,6 +50,7 @@ async def _serve(
             log_level="warning",
             access_log=False,
             server_header=False,
+            proxy_headers=False,
             lifespan="off",
             timeout_graceful_shutdown=int(arguments.timeout) + 1,
         )

@@ -98,7 +98,7 @@ def test_health_and_the_document(front: FrontProcess) -> None:
 
 
 def test_no_room_and_no_answer_in_time(redis_rig: Rig, place: Path) -> None:
-    """503 with a time to come back while all room is taken, and room afterwards; 504 when the time is over."""
+    """503 with a time to come back while all room is taken; 504 when the time is over."""
     redis_rig.work()
     model, where = redis_rig.model, (place, redis_rig._broker_url, redis_rig.names.prefix)
     model.behave = lambda payload: (model.released.wait(60), echo(payload))[1]
