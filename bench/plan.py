@@ -25,6 +25,7 @@ class Plan:
     workers: tuple[int, ...]
     endurance: tuple[int, ...]
     cache_rows: int
+    http_seconds: int  # of wrk, for each service with the cache off and on
 
 
 def full(rounds: int = 5) -> Plan:
@@ -47,6 +48,7 @@ def full(rounds: int = 5) -> Plan:
         workers=(1, 2, 4, 8),
         endurance=(10_000, 1_000_000),
         cache_rows=3_000,
+        http_seconds=8,
     )
 
 
@@ -70,6 +72,7 @@ def quick(rounds: int = 3) -> Plan:
         workers=(),
         endurance=(),
         cache_rows=0,
+        http_seconds=2,
     )
 
 
@@ -93,4 +96,5 @@ def smallest() -> Plan:
         workers=(),
         endurance=(),
         cache_rows=0,
+        http_seconds=0,
     )

@@ -8,10 +8,11 @@ from bench.baselines import BARE, ECHO, SWAP
 from bench.contestants import OURS
 from bench.endurance import WORKLOAD as MEMORY
 from bench.growth import ENTRIES, PAYLOADS, WORKERS
+from bench.http_front import FLASK, FRONT, OFF, ON
 from bench.misses import CONCURRENCIES, MODEL_MS
 from bench.misses import workload as misses
 from bench.results import Results
-from bench.stats import Summary, short
+from bench.stats import Summary, ratio, short
 from bench.targets import targets
 from bench.visit import LATENCY, START
 
@@ -94,6 +95,7 @@ def _rest(results: Results) -> Iterable[str]:
         yield _section("Memory", _by(results, MEMORY, [(name, name) for name in names], names[0]))
     yield from _growth(results)
     yield _cache(results)
+    yield _http(results)
 
 
 def _growth(results: Results) -> Iterable[str]:
@@ -112,6 +114,21 @@ def _cache(results: Results) -> str:
     found = table(("cache", "requests/s"), (("on", _shown(on)), ("off", _shown(off))))
     times = f"The demo's two workers and its model, 90 % repeats: {short(on.median / off.median)} times."
     return _section("Cache on against cache off", f"{found}\n\n{times}")
+
+
+def _http(results: Results) -> str:
+    if ON not in results.figures:
+        return ""
+    rows = []
+    for who in (FRONT, FLASK):
+        off, on = (results.summary(workload, who, "rate") for workload in (OFF, ON))
+        if times := ratio(on, off):
+            waits = [(where, name) for where in (OFF, ON) for name in ("p50", "p99")]
+            late = [_shown(results.summary(where, who, name)) for where, name in waits]
+            rows.append((who, _shown(off), _shown(on), short(times), *late))
+    header = ("", "off, requests/s", "on, requests/s", "on to off")
+    millis = tuple(f"{which}, {name} ms" for which in ("off", "on") for name in ("p50", "p99"))
+    return _section("Over HTTP, cache off and on", table((*header, *millis), rows))
 
 
 def _section(title: str, body: str) -> str:

@@ -9,6 +9,7 @@ from bench.contestants import peers_python
 from bench.deep import deep
 from bench.endurance import endurance
 from bench.growth import growth
+from bench.http_front import http_front
 from bench.misses import misses
 from bench.pictures import draw
 from bench.process import ours, run_json
@@ -19,7 +20,7 @@ from bench.targets import targets
 from bench.visit import Visits, chosen_peers
 
 _NO_PEERS = "the peers' environment is not there (make bench makes it)"
-SECTIONS = ("hits", "misses", "reruns", "deep", "growth", "memory", "cache")
+SECTIONS = ("hits", "misses", "reruns", "deep", "growth", "memory", "cache", "http")
 
 
 def play(
@@ -37,6 +38,7 @@ def play(
         "growth": lambda: growth(stage),
         "memory": lambda: endurance(stage),
         "cache": lambda: _cache(stage),
+        "http": lambda: http_front(stage),
     }
     for section in SECTIONS:
         if section in sections:

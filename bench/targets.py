@@ -7,6 +7,7 @@ from bench.baselines import BARE, ECHO, SWAP
 from bench.contestants import OURS, named, on, peers
 from bench.endurance import NAME as ENDURING
 from bench.endurance import WORKLOAD as MEMORY
+from bench.http_front import FLASK, FRONT, OFF, ON
 from bench.misses import OURS_HERE, POOL
 from bench.misses import workload as misses
 from bench.rerun import AGAIN, FIRST
@@ -135,6 +136,18 @@ def _rest() -> list[Target]:
             "requests/s with the cache on to off, the demo's workers, 90 % repeats",
             lambda results: ratio(of("cache", "on", "rate")(results), of("cache", "off", "rate")(results)),
             5,
+        ),
+        Target(
+            "http-cache",
+            "requests/s over HTTP with the cache on to off",
+            lambda results: ratio(of(ON, FRONT, "rate")(results), of(OFF, FRONT, "rate")(results)),
+            5,
+        ),
+        Target(
+            "http-flask",
+            "the same, cache on, to the service of the post",
+            lambda results: ratio(of(ON, FRONT, "rate")(results), of(ON, FLASK, "rate")(results)),
+            1,
         ),
         Target("memory", "RSS after 1,000,000 requests, MB", _median(late), 80, at_most=True),
     ]
