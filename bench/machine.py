@@ -24,6 +24,9 @@ _PEERS = (
     "rq",
     "streaq",
     "faststream",
+    "flask",
+    "flask-caching",
+    "gunicorn",
 )
 _BELOW = ("aio-pika", "pika", "redis", "hiredis", "coredis", "uvloop", "orjson")
 _ASK = "import importlib.metadata as m, json, sys; print(json.dumps({n: m.version(n) for n in sys.argv[1:]}))"

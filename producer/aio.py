@@ -43,9 +43,14 @@ class AsyncProducer:
         await self._bridge.close()
 
     @property
+    def is_alive(self) -> bool:
+        """Whether the thread runs, as it does from the first verb to the end."""
+        return self._bridge.is_alive
+
+    @property
     def is_ready(self) -> bool:
         """Whether there is a connection, as far as is known; nobody is asked."""
-        return self._bridge.is_alive and self._bridge.producer.is_connected
+        return self.is_alive and self._bridge.producer.is_connected
 
     async def connect(self, *, retry: bool = True) -> None:
         """See Producer."""

@@ -25,8 +25,8 @@ _ENDED = "this AsyncProducer was closed while this was under way"
 _FORKED = "this AsyncProducer was made before a fork; make one in each process"
 
 
-class Closed(Exception):
-    """Ends a wait for the broker when the bridge is to end."""
+class Closed(BaseException):
+    """Ends a wait for the broker when the bridge is to end: no verb takes it for an error of its own."""
 
 
 class Bridge:

@@ -70,7 +70,9 @@ class Front:
         return answer(reply, options)
 
     async def _livez(self, _request: Request) -> Response:
-        return PlainTextResponse("ok\n")
+        if self._producer.is_alive:
+            return PlainTextResponse("ok\n")
+        return PlainTextResponse("the thread that talks to the queue has ended\n", 503)
 
     async def _readyz(self, _request: Request) -> Response:
         if self._producer.is_ready:

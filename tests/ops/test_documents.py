@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from broker import dead
+from producer.front.answer import STATUS
 from wire.errors import ErrorKind, Outcome
 from wire.message import DIRECTIVES
 from wire.names import Names
@@ -54,6 +55,16 @@ def test_links_between_documents_lead_somewhere(page: str) -> None:
     for link in re.findall(r"\]\(([^)#]+)", (ROOT / page).read_text()):
         if not link.startswith("http"):
             assert ((ROOT / page).parent / link).exists(), link
+
+
+def test_the_page_about_http_has_every_answer_and_every_outcome() -> None:
+    """docs/http.md, as the front answers."""
+    text = (ROOT / "docs/http.md").read_text()
+    rows = dict(re.findall(r"^\| (\d{3}) .*\| (.*) \|$", text, re.MULTILINE))
+    for kind, status in STATUS.items():
+        assert f"`{ErrorKind(kind).value}`" in rows[str(status)], kind
+    for outcome in set(Outcome) - {Outcome.INVALID}:
+        assert re.search(rf"^\| .*`{outcome.value}`.* \| `(hit|fwd|detail)", text, re.MULTILINE), outcome
 
 
 def test_every_reason_of_a_dead_letter_is_explained() -> None:

@@ -223,7 +223,8 @@ def test_leaving_ends_what_is_under_way(broker: WaitingBroker) -> None:
     assert not broker.connected
 
 
-def test_leaving_does_not_wait_for_a_broker_that_is_away(broker: WaitingBroker) -> None:
+@pytest.mark.parametrize("verb", ["call", "enqueue", "connect"])
+def test_leaving_does_not_wait_for_a_broker_that_is_away(broker: WaitingBroker, verb: str) -> None:
     """It is tried again for five minutes otherwise."""
 
     async def main() -> BaseException | None:
@@ -233,9 +234,10 @@ def test_leaving_does_not_wait_for_a_broker_that_is_away(broker: WaitingBroker) 
         async with AsyncProducer(
             broker=broker, on_wait=lambda _: loop.call_soon_threadsafe(tried.set)
         ) as producer:
-            call = asyncio.create_task(producer.call(1))
+            arguments = {"call": [1], "enqueue": [[1]], "connect": []}[verb]
+            task = asyncio.create_task(getattr(producer, verb)(*arguments))
             await tried.wait()
-        return (await asyncio.gather(call, return_exceptions=True))[0]
+        return (await asyncio.gather(task, return_exceptions=True))[0]
 
     assert "closed while" in str(asyncio.run(asyncio.wait_for(main(), 20)))
 

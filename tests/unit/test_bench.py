@@ -7,6 +7,7 @@ import pytest
 
 from bench.baselines import BARE
 from bench.contestants import OURS, on, peers
+from bench.http_front import FRONT, OFF, ON
 from bench.machine import settings
 from bench.payloads import analyse, payload
 from bench.pictures import draw
@@ -125,6 +126,18 @@ def test_the_page_hides_neither_failures_nor_faster_peers() -> None:
     assert "![Hits](benchmarks-hits.svg)" in text
     for peer in peers():
         assert peer.settings in text
+
+
+def test_the_page_compares_services_by_their_own_ratios() -> None:
+    """Off, on, and one by the other; who was not measured is left out."""
+    found = results()
+    for workload, rate in ((OFF, 150.0), (ON, 3000.0)):
+        for name, value in (("rate", rate), ("p50", 2.0), ("p99", 9.0)):
+            found.add(workload, FRONT, name, value)
+    assert "| recollect, Redis | 150 | 3,000 | 20 | 2 | 9 | 2 | 9 |" in page(found, {})
+    named = {target.name: target for target in targets()}
+    assert named["http-cache"].measured(found) == 20
+    assert named["http-flask"].verdict(found) == "not measured"
 
 
 def test_a_page_of_nothing_says_so() -> None:
