@@ -49,7 +49,7 @@ class Front:
             return problem.answer()
 
     async def _answer(self, scope: Scope, receive: Receive) -> Answer:
-        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        headers = _headers(scope)
         check_headers(headers)
         query = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
         payload, options = asked(await _body(receive), headers, query, self._model)
@@ -91,6 +91,15 @@ class _Raw:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await _response(await self._analyse(scope, receive))(scope, receive, send)
+
+
+def _headers(scope: Scope) -> dict[str, str]:
+    """By name; one that comes in several lines is their list."""
+    found: dict[str, str] = {}
+    for name, value in scope["headers"]:
+        key, text = name.decode("latin-1"), value.decode("latin-1")
+        found[key] = f"{found[key]}, {text}" if key in found else text
+    return found
 
 
 async def _body(receive: Receive) -> bytes:

@@ -1,11 +1,15 @@
 """`python -m producer serve`: the service of before, `POST /analysis`, with a memory behind it."""
 
+import contextlib
+import http.client
+import itertools
 import subprocess
 import sys
 import urllib.error
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -73,6 +77,26 @@ def test_what_is_wrong_is_said_with_a_status(redis_rig: Rig, front: FrontProcess
             assert answered.json["detail"]
     assert "bypass is a string" in wanted[400][1].json["detail"]
     assert wanted[502][1].json["retryable"]
+    assert redis_rig.entries() == {}
+
+
+def test_headers_in_lines_and_bodies_in_chunks_are_taken_whole(redis_rig: Rig, front: FrontProcess) -> None:
+    """Both directives count; a body that does not say its size is cut off where it is too large."""
+    host = urlsplit(front.address)
+    link = http.client.HTTPConnection(str(host.hostname), host.port, timeout=30)
+    with contextlib.closing(link):
+        link.putrequest("POST", "/analysis")
+        for name, value in (("cache-control", "no-cache"), ("cache-control", "no-store")):
+            link.putheader(name, value)
+        link.putheader("content-type", "application/json")
+        link.putheader("transfer-encoding", "chunked")
+        link.endheaders(iter([b'{"a"', b":1}"]), encode_chunked=True)
+        answer = link.getresponse()
+        assert (answer.status, answer.read()) == (200, b'{"echo":{"a":1}}')
+        assert answer.headers["cache-status"] == "recollect; fwd=request"
+        chunks = itertools.repeat(b" " * 65_536, 17)
+        link.request("POST", "/analysis", chunks, {"content-type": "application/json"}, encode_chunked=True)
+        assert link.getresponse().status == 413
     assert redis_rig.entries() == {}
 
 
