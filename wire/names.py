@@ -68,9 +68,11 @@ class Names:
         """What the Redis keys of all entries of a model (and version) begin with."""
         return _stem(self.prefix, model, version)
 
-    def generation(self, model: str) -> str:
-        """The Redis key that holds a model's generation."""
-        return f"{self.prefix}:generation:{quote(model, safe='')}"
+    def generation(self, model: str, version: str | None = None) -> str:
+        """The Redis key that holds a model's generation, or that of one of its versions: the later of the
+        two counts."""
+        of = "" if version is None else f":{quote(version, safe='')}"
+        return f"{self.prefix}:generation:{quote(model, safe='')}{of}"
 
     @property
     def leases(self) -> str:

@@ -1,6 +1,6 @@
 """Looking up: the keys of a batch, and what is remembered under them."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 from wire.names import Names
 from worker.cache import Cache
@@ -17,6 +17,9 @@ class Lookup:
     ) -> None:
         self._cache, self._names, self._on_bad_entry = cache, names, on_bad_entry
         self._entry_name = {m: names.entry_maker(m.name, m.version) for m in catalog.models()}
+        self._generations = {m: generation_names(names, m) for m in catalog.models()}
+        self.unreadable: set[str] = set()
+        """The keys among those read last whose entry could not be read."""
 
     def name(self, model: Model, key: str) -> str:
         """Where the entry of a key is."""
@@ -25,10 +28,12 @@ class Lookup:
     def read(self, models: Collection[Model], asks: Sequence[Ask]) -> list[tuple[str, Entry | None]]:
         """The key of each and its entry. One MGET for generations and entries; a second one only where a
         generation has moved. Raises CacheDown."""
+        self.unreadable.clear()
         keys, names = self._keys(asks)
-        values = self._cache.read([*(self._names.generation(model.name) for model in models), *names])
-        moved = [model for model, value in zip(models, values, strict=False) if _moved(model, value)]
-        values = values[len(models) :]
+        generations = [name for model in models for name in self._generations[model]]
+        values = self._cache.read([*generations, *names])
+        moved = [model for at, model in enumerate(models) if _moved(model, values[2 * at : 2 * at + 2])]
+        values = values[len(generations) :]
         if moved:
             keys, names = self._keys(asks)
             values = self._cache.read(names)
@@ -49,13 +54,28 @@ class Lookup:
         if stored is None:
             return None
         if (entry := Entry.found(stored, key)) is None:
+            self.unreadable.add(key)
             self._on_bad_entry()
         return entry
 
 
-def _moved(model: Model, value: bytes | None) -> bool:
+def generation_names(names: Names, model: Model) -> tuple[str, str]:
+    """Where the generations are that count for a model: its own, and its version's."""
+    return names.generation(model.name), names.generation(model.name, model.version)
+
+
+def latest(generations: Iterable[bytes | None]) -> int:
+    """The generation that counts; 0 where none was ever set, or is no number of ours. They are times, so a
+    later purge is a larger number, whatever it was of."""
+    numbers = (
+        int(value) for value in generations if value is not None and value.isdigit() and len(value) < 19
+    )
+    return max(numbers, default=0)
+
+
+def _moved(model: Model, generations: Iterable[bytes | None]) -> bool:
     """Whether a model's generation is another than the one last seen; it is then the one last seen."""
-    generation = int(value) if value is not None and value.isdigit() and len(value) < 19 else 0
+    generation = latest(generations)
     if generation == model.generation:
         return False
     model.see_generation(generation)
