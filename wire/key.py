@@ -40,6 +40,12 @@ class Selection:
             return None
         return cls(_sorted(include), _sorted(exclude))
 
+    def without(self, names: Sequence[str]) -> "Selection":
+        """This selection, but that these fields do not decide."""
+        if self.include is not None:
+            return Selection(tuple(name for name in self.include if name not in names))
+        return Selection(exclude=_sorted([*(self.exclude or ()), *names]))
+
     def pick(self, payload: Any) -> Any:
         """The part of `payload` that decides the answer."""
         if not isinstance(payload, dict):

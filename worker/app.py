@@ -2,7 +2,6 @@
 
 import gc
 import importlib.metadata
-import ipaddress
 import secrets
 import signal
 import time
@@ -23,8 +22,9 @@ from worker.cache_audit import say_audit
 from worker.cache_link import CacheLink, redis_client
 from worker.calls import Callee, Calls
 from worker.consistency import check_at_start
-from worker.exposed import say_exposures
+from worker.exposed import is_own, say_exposures
 from worker.fleet.build import build_reporter
+from worker.fleet.misses import MissSampler
 from worker.flight import Flights
 from worker.handler import Handler
 from worker.health import App, HealthServer, Heartbeat, Readiness, health_app
@@ -72,11 +72,12 @@ def run(settings: Settings, log: Log, *, retry: bool = True) -> int:
         say_exposures(settings, log)
         lookout = build_lookout(settings, queues, watch)
         stack.callback(lookout.close)
+        misses = MissSampler(Names(settings.prefix), metrics.count_sampled)
         reporter = build_reporter(
-            settings, connect, metrics, readiness, queues, version(), watch.figures_refused
+            settings, connect, metrics, readiness, queues, version(), watch.figures_refused, misses.look
         )
         stack.callback(reporter.close)
-        loop = _build_loop(settings, callees, cache, watch, lambda: queues.is_paused, retry=retry)
+        loop = _build_loop(settings, callees, cache, watch, misses, lambda: queues.is_paused, retry=retry)
         _listen_to_signals(loop)
         _calm_the_collector()
         lookout.start()
@@ -94,16 +95,9 @@ def serve(settings: Settings, app: App, log: Log, stack: ExitStack) -> None:
     server = HealthServer(app, settings.http_host, settings.http_port)
     stack.callback(server.close)
     log.info("listening", url=f"{server.url}/metrics", page=f"{server.url}/")
-    if settings.allow_actions and not _is_own(settings.http_host):
+    if settings.allow_actions and not is_own(settings.http_host):
         hint = "there is no login: put something in front that asks who you are"
         log.warning("open page", said="whoever reaches it may replay, purge and pause", hint=hint)
-
-
-def _is_own(host: str) -> bool:
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _build_callees(settings: Settings, watch: Watch) -> dict[str, Callee]:
@@ -182,6 +176,7 @@ def _build_loop(
     callees: dict[str, Callee],
     cache: RedisCache,
     watch: Watch,
+    misses: MissSampler,
     is_paused: Callable[[], bool],
     *,
     retry: bool,
@@ -193,7 +188,7 @@ def _build_loop(
     half = settings.in_flight_bytes // 2  # of what is held: for what waits for a model, and for what comes in
     return Loop(
         broker,
-        _build_work(settings, callees, cache, watch, broker.wake, half),
+        _build_work(settings, callees, cache, watch, misses, broker.wake, half),
         watch,
         names,
         limits_of(settings),
@@ -214,6 +209,7 @@ def _build_work(
     callees: dict[str, Callee],
     cache: RedisCache,
     watch: Watch,
+    misses: MissSampler,
     wake: Callable[[], None],
     most_bytes: int,
 ) -> Work:
@@ -228,6 +224,7 @@ def _build_work(
         watch.fault,
         entry_max_bytes=settings.entry_max_bytes,
         token=token,
+        on_miss=misses.missed,
     )
     calls = Calls(callees, clock, wake, watch)
     for name, callee in callees.items():

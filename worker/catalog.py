@@ -1,6 +1,6 @@
 """The models a worker serves, as its handler sees them: names, keys, time to live, what may be kept."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import orjson
@@ -69,6 +69,46 @@ class Model:
         self._keys = KeyMaker(self._namespace, self.name, self.version, generation, self._selection)
         self.key: Callable[[bytes], str] = self._keys.digest
         """The key of a canonical payload."""
+
+    def under(self, version: str) -> "Model":
+        """The same model of another version, at the same generation."""
+        return self._other(version, self.generation, self._selection)
+
+    def at(self, generation: int) -> "Model":
+        """The same model at another generation."""
+        return self._other(self.version, generation, self._selection)
+
+    def leaving_out(self, fields: Sequence[str]) -> "Model":
+        """The same model, whose keys these top-level fields are no part of."""
+        selection = (self._selection or Selection()).without(fields)
+        return self._other(self.version, self.generation, selection)
+
+    def selection_line(self) -> str:
+        """The line of its settings that says which fields decide; empty where all do."""
+        tag = {} if self._selection is None else self._selection.tag()
+        return "".join(f"key_{name} = {orjson.dumps(fields).decode()}" for name, fields in tag.items())
+
+    def _other(self, version: str, generation: int, selection: Selection | None) -> "Model":
+        other = Model(
+            self.name,
+            version,
+            namespace=self._namespace,
+            selection=selection,
+            policy=self.policy,
+            cacheable=self._cacheable,
+        )
+        other.see_generation(generation)
+        return other
+
+    @property
+    def has_rule(self) -> bool:
+        """Whether not every result is kept."""
+        return self._cacheable is not None
+
+    @property
+    def selection(self) -> Selection | None:
+        """Which fields decide the answer; None for all."""
+        return self._selection
 
     def key_text(self, payload: bytes) -> bytes:
         """What is hashed, for people."""

@@ -18,6 +18,7 @@ from wire.trace import TRACEPARENT, traceparent_in
 NO_MODEL = "none"
 SUSPECT_DELIVERIES = 3
 How = tuple[str, Outcome]  # the model's name (NO_MODEL where none was chosen), and how the reply came about
+Hit = tuple[str, float, float]  # the model's name, the model time it saved, the age of its entry (seconds)
 
 _WAITS_SINCE, _ATTEMPTS = "waits_since", "attempts"
 WAITING_HEADERS = frozenset({_WAITS_SINCE, _ATTEMPTS})
@@ -27,8 +28,8 @@ _POSITIONS = re.compile(r"\d{1,6}:\d{1,3}(,\d{1,6}:\d{1,3}){0,9999}")
 class Delivery:
     """A message until it is settled. `received` is monotonic seconds.
 
-    `outcomes` has one for each request that is answered, `failures` the model's name with each;
-    `saved_seconds` are by the model's name. `is_second`: it was looked up before and has waited for its
+    `outcomes` has one for each request that is answered, `failures` the model's name with each; `hits` has
+    one for each that was remembered. `is_second`: it was looked up before and has waited for its
     model, `waits_since` (Unix seconds), after `attempts` by position. `found_down`: because that is down.
     """
 
@@ -38,13 +39,13 @@ class Delivery:
         "attempts",
         "failures",
         "found_down",
+        "hits",
         "is_postponed",
         "is_second",
         "message",
         "outcomes",
         "received",
         "requests",
-        "saved_seconds",
         "waits_since",
     )
 
@@ -52,7 +53,7 @@ class Delivery:
         self.message, self.requests, self.received = message, requests, received
         self.outcomes: list[How] = []
         self.failures: list[tuple[str, Failure]] = []
-        self.saved_seconds: dict[str, float] = {}
+        self.hits: list[Hit] = []
         self._replies: list[bytes] = [b""] * len(requests)
         self._left = len(requests)
         self.is_second = self.is_postponed = self.found_down = False

@@ -1,5 +1,7 @@
 """Servers that others can use, said at the start and by `check`."""
 
+import ipaddress
+
 from broker.exposure import exposure
 from worker.logs import Log
 from worker.settings import Settings
@@ -15,3 +17,11 @@ def say_exposures(settings: Settings, log: Log) -> None:
     """One warning for each."""
     for service, (said, hint) in exposures(settings).items():
         log.warning("open server", service=service, said=said, hint=hint)
+
+
+def is_own(host: str) -> bool:
+    """Whether only this machine can reach what listens there."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

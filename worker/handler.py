@@ -22,6 +22,7 @@ from worker.freshness import Use, age_of, may_stand_in, use_of
 from worker.job import Ask, Job
 from worker.lookup import Lookup
 from worker.memory import Memory
+from worker.observer import OnMiss
 
 _POISON = Failure(ErrorKind.POISON, "workers died of this request, which ran alone; it is a dead letter now")
 _PASSED = Failure(ErrorKind.DEADLINE_EXCEEDED, "its deadline has passed; the model was not called")
@@ -40,7 +41,8 @@ class Batch(NamedTuple):
 
 class Handler:
     """Handles the messages of one worker. `clock` gives Unix seconds; `on_bad_entry` is told of
-    each unreadable entry, `on_fault` of each mistake of our own. `token` is what our leases say."""
+    each unreadable entry, `on_fault` of each mistake of our own, `on_miss` of each miss. `token` is what our
+    leases say."""
 
     def __init__(
         self,
@@ -54,9 +56,10 @@ class Handler:
         *,
         entry_max_bytes: int = 1 << 20,
         token: str = "",
+        on_miss: OnMiss = lambda *_, **__: None,
     ) -> None:
         self._catalog, self._names, self._limits = catalog, names, limits
-        self._clock, self._on_fault = clock, on_fault
+        self._clock, self._on_fault, self._on_miss = clock, on_fault, on_miss
         self._lookup = Lookup(catalog, cache, names, on_bad_entry)
         self._memory = Memory(cache, self._lookup, names, clock, entry_max_bytes=entry_max_bytes, token=token)
 
@@ -149,6 +152,7 @@ class Handler:
                 self._fail_job(Job(ask, Outcome.NOT_CACHED, key), _NOT_CACHED)
             else:
                 jobs.append(Job(ask, Outcome.MISS, key, 0.0 if entry is None else entry.created))
+                self._on_miss(jobs[-1], entry, now, is_unreadable=key in self._lookup.unreadable)
         return jobs, renewals
 
     def _without_cache(self, asks: Sequence[Ask]) -> list[Job]:
@@ -232,9 +236,9 @@ def _renewal(ask: Ask, key: str, entry: Entry) -> list[Job]:
 def _answer(ask: Ask, entry: Entry, now: float) -> None:
     delivery, position, request, model = ask
     key, created, expires, compute_ms, body = entry
-    reply = encode_hit(request.id, body, model.hit_source, key, max(0.0, now - created), expires - now)
-    saved = delivery.saved_seconds
-    saved[model.name] = saved.get(model.name, 0.0) + compute_ms / 1000
+    age = max(0.0, now - created)
+    reply = encode_hit(request.id, body, model.hit_source, key, age, expires - now)
+    delivery.hits.append((model.name, compute_ms / 1000, age))
     delivery.answer(position, reply, model.hit)
 
 

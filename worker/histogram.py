@@ -62,6 +62,10 @@ class BatchHistogram:
             for labels, counts in list(self._counts.items())
         ]
 
+    def sums(self) -> dict[tuple[str, ...], float]:
+        """For each set of labels the sum of what was observed. For any thread."""
+        return dict(self._sums)
+
     def collect(self) -> Iterable[HistogramMetricFamily]:
         """What prometheus_client asks of a collector."""
         family = HistogramMetricFamily(self._name, self._documentation, labels=self._labels)

@@ -3,6 +3,7 @@
 No id, key or free text is ever a label. Counts are taken per batch, not per request.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 
 from prometheus_client import (
@@ -14,11 +15,15 @@ from prometheus_client import (
 )
 
 from wire.errors import ErrorKind, Outcome
-from worker.delivery import NO_MODEL
+from worker.delivery import NO_MODEL, Hit
 from worker.histogram import BatchHistogram
 
 _CACHE = (0.0002, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
 CALL_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
+AGE_SECONDS = tuple(
+    float(seconds)
+    for seconds in (60, 600, 3600, 6 * 3600, 12 * 3600, *(days * 86_400 for days in (1, 2, 3, 5, 7, 14, 30)))
+)
 _WAIT = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0)
 _REQUEST = (0.001, 0.0025, *CALL_SECONDS, 300.0)
 _BYTES = tuple(float(4**n) for n in range(3, 12))
@@ -39,6 +44,7 @@ class Metrics:
         ProcessCollector(registry=self.registry)
         self._define_requests()
         self._define_cache()
+        self._define_hindsight()
         self._define_model()
         self._define_messages()
         build = Gauge("recollect_build_info", "Always 1.", ["version"], registry=self.registry)
@@ -53,6 +59,19 @@ class Metrics:
         """How much of a model this worker can use; how much it does is asked at each scrape."""
         self._concurrency.labels(model).set(concurrency)
         self._calls_in_progress.labels(model).set_function(calls_in_progress)
+
+    def count_hits(self, hits: Iterable[Hit]) -> None:
+        """What was remembered."""
+        by_model: defaultdict[str, list[Hit]] = defaultdict(list)
+        for hit in hits:
+            by_model[hit[0]].append(hit)
+        for model, found in by_model.items():
+            self.saved.labels(model).inc(sum([seconds for _, seconds, _ in found]))
+            self.hit_ages.observe_all([age for _, _, age in found], model)
+
+    def count_sampled(self, model: str, reason: str) -> None:
+        """A miss was looked into."""
+        self.sampled.labels(model, reason).inc()
 
     def _define_requests(self) -> None:
         registry = self.registry
@@ -114,6 +133,12 @@ class Metrics:
             ["model"],
             registry=registry,
         )
+
+    def _define_hindsight(self) -> None:
+        """For the fleet's figures, which `cache stats --since` reads: no series of Prometheus."""
+        aside = CollectorRegistry()
+        self.hit_ages = BatchHistogram("age", "Of hits.", ["model"], buckets=AGE_SECONDS, registry=aside)
+        self.sampled = Counter("misses", "Looked into.", ["model", "reason"], registry=aside)
 
     def _define_model(self) -> None:
         registry = self.registry

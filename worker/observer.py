@@ -5,6 +5,15 @@ from typing import Protocol
 
 from broker.base import BrokerError, Settlement
 from worker.delivery import Delivery
+from worker.entry import Entry
+from worker.job import Job
+
+
+class OnMiss(Protocol):
+    """Told of a job whose look-up at Unix seconds `now` found nothing of use, and of the entry that was
+    there, where one was."""
+
+    def __call__(self, job: Job, entry: Entry | None, now: float, *, is_unreadable: bool) -> None: ...
 
 
 class LoopObserver(Protocol):

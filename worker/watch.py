@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import chain, groupby
@@ -80,12 +80,7 @@ class Watch:
         for (model, outcome), count in hows.items():
             metrics.requests.labels(model, outcome.value).inc(count)
             metrics.request_seconds.observe(seconds, model, outcome.value, count=count)
-        saved: defaultdict[str, float] = defaultdict(float)
-        for delivery in deliveries:
-            for model, spared in delivery.saved_seconds.items():
-                saved[model] += spared
-        for model, spared in saved.items():
-            metrics.saved.labels(model).inc(spared)
+        metrics.count_hits(chain.from_iterable(delivery.hits for delivery in deliveries))
         metrics.in_progress.dec(hows.total())
         if hows:
             metrics.last_request.set(self._wall_clock())

@@ -24,12 +24,13 @@ def test_figures_are_those_of_the_metrics() -> None:
     metrics = Metrics(["m"], "1")
     assert read(metrics) == {}, "nothing at the start: zeros need not travel"
     metrics.requests.labels("m", Outcome.HIT.value).inc(3)
-    metrics.saved.labels("m").inc(1.5)
     metrics.attempts.labels("m", "ok").inc(2)
     metrics.failed.labels("none", "invalid_request").inc()
     metrics.dead_letters.labels("poison").inc()
     metrics.call_seconds.observe(0.02, "m", count=2)
     metrics.call_seconds.observe(500, "m")
+    metrics.count_hits([("m", 0.5, 59.0), ("m", 1.0, 99e6)])
+    metrics.count_sampled("m", "version")
     assert read(metrics) == {
         HIT: 3,
         ("saved", "m"): 1.5,
@@ -38,6 +39,10 @@ def test_figures_are_those_of_the_metrics() -> None:
         ("dead", "poison"): 1,
         ("calls", "m", "0.025"): 2,
         ("calls", "m", "+Inf"): 1,
+        ("spent", "m"): pytest.approx(500.04),
+        ("ages", "m", "60.0"): 1,
+        ("ages", "m", "+Inf"): 1,
+        ("misses", "m", "version"): 1,
     }
 
 
@@ -284,4 +289,4 @@ def test_the_bounds_of_calls_are_those_of_the_metric() -> None:
     metrics = Metrics(["m"], "1")
     for bound in CALL_SECONDS:
         metrics.call_seconds.observe(bound, "m")
-    assert {key[2] for key in read(metrics)} == {str(bound) for bound in CALL_SECONDS}
+    assert {key[2] for key in read(metrics) if key[0] == "calls"} == {str(bound) for bound in CALL_SECONDS}

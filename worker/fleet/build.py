@@ -28,12 +28,13 @@ def build_reporter(
     queues: Queues,
     version: str,
     on_refusal: Callable[[str], None],
+    aside: Callable[["redis.Redis"], None],
 ) -> Reporter:
     """What writes this process's figures to the cache's server, of which `connect` makes a client.
-    `on_refusal` is told once what that does not take."""
+    `on_refusal` is told once what that does not take, `aside` is done before each report."""
     versions = {name: model.version for name, model in settings.models.items()}
     portrait = Portrait(metrics, readiness, lambda: queues.is_paused, versions, version, time.time())
     worker = f"{socket.gethostname()[:32]}-{os.getpid()}-{secrets.token_hex(4)}"
     buckets = Buckets(partial(read, metrics))
     names = Names(settings.prefix)
-    return Reporter(connect, names, worker, buckets, portrait, versions, time.time, on_refusal)
+    return Reporter(connect, names, worker, buckets, portrait, versions, time.time, on_refusal, aside=aside)

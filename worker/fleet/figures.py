@@ -6,15 +6,23 @@ from typing import Any
 import orjson
 from prometheus_client import Counter
 
-from worker.metrics import CALL_SECONDS, Metrics
+from worker.metrics import AGE_SECONDS, CALL_SECONDS, Metrics
 
 Key = tuple[str, ...]
 Figures = dict[Key, float]
 """A name and its labels to a count: (`requests`, model, outcome), (`saved`, model) in seconds, (`attempts`,
-model, result), (`calls`, model, upper bound of their seconds), (`failed`, model, kind), (`dead`, reason)."""
+model, result), (`calls`, model, upper bound of their seconds), (`spent`, model) on them in seconds,
+(`failed`, model, kind), (`dead`, reason), (`ages`, model, upper bound of the age of a hit's entry),
+(`misses`, model, reason) of those that were sampled."""
 
-_LABELS = {"requests": 2, "saved": 1, "attempts": 2, "calls": 2, "failed": 2, "dead": 1}
-_BOUNDS = frozenset([*map(str, CALL_SECONDS), "+Inf"])
+_LABELS = {
+    "requests": 2, "saved": 1, "attempts": 2, "calls": 2, "spent": 1, "failed": 2, "dead": 1, "ages": 2,
+    "misses": 2,
+}  # fmt: skip
+_BOUNDS = {
+    name: frozenset([*map(str, bounds), "+Inf"])
+    for name, bounds in (("calls", CALL_SECONDS), ("ages", AGE_SECONDS))
+}
 _MOST = 2.0**53
 
 
@@ -26,16 +34,19 @@ def read(metrics: Metrics) -> Figures:
         ("attempts", metrics.attempts, ("model", "result")),
         ("failed", metrics.failed, ("model", "kind")),
         ("dead", metrics.dead_letters, ("reason",)),
+        ("misses", metrics.sampled, ("model", "reason")),
     )
     figures: Figures = {}
     for name, counter, labels in counted:
         for sample in next(iter(counter.collect())).samples:
             if sample.value:
                 figures[(name, *(sample.labels[label] for label in labels))] = sample.value
-    for (model,), counts in metrics.call_seconds.counts():
-        for bound, count in counts.items():
-            if count:
-                figures["calls", model, bound] = count
+    for name, histogram in (("calls", metrics.call_seconds), ("ages", metrics.hit_ages)):
+        for (model,), counts in histogram.counts():
+            figures |= {(name, model, bound): count for bound, count in counts.items() if count}
+    figures |= {
+        ("spent", *model): seconds for model, seconds in metrics.call_seconds.sums().items() if seconds
+    }
     return figures
 
 
@@ -75,4 +86,4 @@ def _rows(rows: Iterable[Any]) -> Iterable[tuple[Key, float]]:
 
 
 def _is_bound(key: Sequence[str]) -> bool:
-    return key[0] != "calls" or key[-1] in _BOUNDS
+    return key[0] not in _BOUNDS or key[-1] in _BOUNDS[key[0]]

@@ -1,5 +1,6 @@
 """Adds up what all workers wrote: figures by time, who is alive, and how their server is."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,8 +19,8 @@ from worker.fleet.reporter import (
     last_seen,
     worker_of,
 )
+from worker.versions import versions_in
 
-_LONGEST_BY_MINUTE = 3600
 _KEPT_SECONDS = 30.0  # how long what is over is taken as read: a worker that was cut off may still add to it
 _OPEN = 2  # buckets at the end that are read each time
 
@@ -63,10 +64,11 @@ class FleetReader:
         self._kept: dict[str, tuple[float, dict[str, Figures]]] = {}
 
     def read(self, window_seconds: int) -> Fleet:
-        """The fleet over so many seconds until now: by the minute up to an hour, by the hour beyond."""
+        """The fleet over so many seconds until now: by the minute as far back as that is kept, by the hour
+        beyond. The last step is the present one, so that what is over of it belongs to the window."""
         now = self._now()
-        unit = MINUTE if window_seconds <= _LONGEST_BY_MINUTE else HOUR
-        last, count = int(now // unit.seconds), max(1, window_seconds // unit.seconds)
+        unit = MINUTE if window_seconds <= MINUTE.kept_seconds else HOUR
+        last, count = int(now // unit.seconds), max(1, math.ceil(window_seconds / unit.seconds))
         by_worker = self._buckets(unit, range(last - count + 1, last + 1), now)
         minutes = by_worker if unit is MINUTE else self._buckets(MINUTE, _last_minutes(now), now)
         workers, versions, server = self._rest(now)
@@ -112,7 +114,7 @@ class FleetReader:
         server: dict[str, Any] = {}
         for info in infos:
             server |= {} if isinstance(info, Exception) else info  # INFO may be forbidden
-        return _alive(_hash(workers), now), _versions(_hash(versions)), server
+        return _alive(_hash(workers), now), versions_in(_hash(versions)), server
 
 
 def count_alive(client: "redis.Redis", names: Names) -> int:
@@ -171,17 +173,6 @@ def _alive(said: Mapping[bytes, bytes], now: float) -> dict[str, dict[str, Any]]
         for worker, text in said.items()
         if is_heard(last_seen(text), now, GONE_SECONDS)
     }
-
-
-def _versions(said: Mapping[bytes, bytes]) -> dict[tuple[str, str], float]:
-    found = {}
-    for name, when in said.items():
-        try:
-            model, version = orjson.loads(name)
-            found[str(model), str(version)] = float(when)
-        except (ValueError, TypeError):
-            continue
-    return found
 
 
 def _text(name: bytes) -> str:

@@ -22,7 +22,8 @@ _CLEAN_EVERY, GONE_SECONDS = 60, 600.0  # after so many reports; who has been si
 class Reporter:
     """Begins with `start`. `clock` gives Unix seconds: the server's own are used once it has said them, so
     that all workers count in the same minutes. `connect` makes a client, and does not connect yet.
-    `on_refusal` is told once what a server that answers does not take."""
+    `on_refusal` is told once what a server that answers does not take; `aside` is done before each report,
+    whether or not it goes well."""
 
     def __init__(
         self,
@@ -35,7 +36,9 @@ class Reporter:
         clock: Callable[[], float],
         on_refusal: Callable[[str], None],
         every_seconds: float = _EVERY_SECONDS,
+        aside: Callable[["redis.Redis"], None] = lambda _: None,
     ) -> None:
+        self._aside = aside
         self._connect, self._names, self._worker = connect, names, worker
         self._buckets, self._portrait, self._versions = buckets, portrait, versions
         self._clock, self._every_seconds = clock, every_seconds
@@ -63,6 +66,8 @@ class Reporter:
 
     def _try_to_report(self, client: "redis.Redis", *, is_last: bool = False) -> None:
         """What is not written now is written later."""
+        with contextlib.suppress(redis.RedisError, OSError):
+            self._aside(client)
         try:
             refused = self._report(client, is_last=is_last)
         except (redis.RedisError, OSError):
