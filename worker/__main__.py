@@ -12,6 +12,8 @@ from worker import commands
 from worker.app import run, version
 from worker.bench_arguments import add_bench_model
 from worker.bench_model import bench_model
+from worker.cache_arguments import add_cache
+from worker.cache_commands import cache
 from worker.check import check
 from worker.console import UsageError
 from worker.dead_arguments import add_dead
@@ -28,7 +30,7 @@ _EXAMPLES = """examples:
   python -m worker dashboard --http-port 8080  the page of the whole fleet
   python -m worker check                       are broker, cache and models there?
   python -m worker key '{"b":1,"a":2}' --model sentiment --model-version 1
-  python -m worker cache purge --model sentiment
+  python -m worker cache explain '{"b":1}'      is it remembered, and if not, why; cache --help has more
   python -m worker bench-model sentiment       what concurrency saturates it, and the setting to paste
   python -m worker dead list                   what nobody could be answered for; dead --help has more
 
@@ -78,7 +80,7 @@ _COMMANDS = {
     "dashboard": dashboard,
     "bench-model": bench_model,
     "config": commands.config,
-    "cache": commands.cache,
+    "cache": cache,
     "queue": commands.queue,
     "dead": dead,
 }
@@ -121,10 +123,7 @@ def _parser() -> argparse.ArgumentParser:
     show.add_argument("--json", action="store_true")
     _add_key(sub)
     add_bench_model(sub, common)
-    cache = sub.add_parser("cache", parents=[common], help="the remembered results")
-    cache.add_argument("action", choices=["stats", "purge"])
-    cache.add_argument("--model", help="of this model")
-    cache.add_argument("--json", action="store_true")
+    add_cache(sub, common)
     queue = sub.add_parser("queue", parents=[common], help="the waiting messages")
     queue.add_argument("action", choices=["stats", "purge", "pause", "resume"])
     queue.add_argument("--queue", help="purge: requests, misses, replies, dead, or a full name")

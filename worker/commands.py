@@ -2,12 +2,8 @@
 
 import argparse
 import sys
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from typing import Any
 
 import orjson
-import redis
 
 from broker.base import Broker, BrokerError
 from broker.urls import mask
@@ -15,17 +11,11 @@ from wire.errors import InvalidRequest
 from wire.key import Selection, canonical
 from wire.names import Names
 from wire.values import refuse_large_integers
-from worker.app import cache_address
-from worker.cache_audit import why
-from worker.cache_link import redis_client
 from worker.catalog import Model
 from worker.console import FAILED, OK, UsageError, agreed, connected, print_json, unreachable
-from worker.forgetting import batches, forget
 from worker.queues import set_paused
 from worker.show import as_rows, as_text
 from worker.sources import Loaded
-
-_TIMEOUT_SECONDS = 5.0
 
 
 def key(arguments: argparse.Namespace) -> int:
@@ -60,46 +50,6 @@ def config(arguments: argparse.Namespace, loaded: Loaded) -> int:
     else:
         print(as_text(loaded))
     return OK
-
-
-def cache(arguments: argparse.Namespace, loaded: Loaded) -> int:
-    """Count the entries of each model, or forget those of one."""
-    if arguments.action == "purge" and not arguments.model:
-        raise UsageError("error: cache purge needs --model NAME")
-    names = Names(loaded.settings.prefix)
-    try:
-        with _cache_client(loaded) as client:
-            if arguments.action == "purge":
-                count = forget(client, names, arguments.model)
-                print_json({"model": arguments.model, "purged": count})
-            else:
-                _print_stats(client, names, loaded, as_json=arguments.json)
-    except (redis.RedisError, OSError, BrokerError, ValueError) as error:
-        return unreachable("cache", mask(loaded.settings.cache_url), why(loaded.settings, error))
-    return OK
-
-
-def _print_stats(client: "redis.Redis", names: Names, loaded: Loaded, *, as_json: bool) -> None:
-    info: dict[str, Any] = client.info()
-    entries = {
-        model: sum(len(batch) for batch in batches(client, names.entries_of(model)))
-        for model in loaded.settings.models
-    }
-    stats = {
-        "entries": entries,
-        "memory_bytes": info["used_memory"],
-        "maxmemory_bytes": info["maxmemory"],
-        "policy": info["maxmemory_policy"],
-        "evicted": info["evicted_keys"],
-        "expired": info["expired_keys"],
-    }
-    if as_json:
-        print_json(stats)
-        return
-    for model, count in entries.items():
-        print(f"{model:<20} {count:>12,} entries")
-    print(f"{'memory':<20} {info['used_memory']:>12,} bytes of {info['maxmemory'] or 'no limit'}")
-    print(f"{'evicted / expired':<20} {info['evicted_keys']:>12,} / {info['expired_keys']:,}")
 
 
 def queue(arguments: argparse.Namespace, loaded: Loaded) -> int:
@@ -143,14 +93,6 @@ def _pause(broker: Broker, names: Names, *, is_paused: bool) -> int:
     set_paused(broker, names, is_paused=is_paused)
     print_json({"prefix": names.prefix, "paused": is_paused})
     return OK
-
-
-@contextmanager
-def _cache_client(loaded: Loaded) -> Iterator["redis.Redis"]:
-    with ExitStack() as stack:
-        client = redis_client(cache_address(loaded.settings, stack), _TIMEOUT_SECONDS)
-        stack.callback(client.close)
-        yield client
 
 
 def _listed(text: str | None) -> list[str] | None:

@@ -32,6 +32,11 @@ def say(text: str, end: str = "\n") -> None:
     print(text, end=end, file=sys.stderr, flush=True)
 
 
+def print_text(text: str) -> None:
+    """`text` as the answer of a command."""
+    print(text)
+
+
 def print_json(value: Any) -> None:
     """`value` as the answer of a command."""
     print(json.dumps(value, indent=2, ensure_ascii=False))

@@ -1,22 +1,48 @@
 """Making a cache forget what a model answered."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import redis
 
 from wire.names import Names
 
 
-def forget(client: "redis.Redis", names: Names, model: str) -> int:
-    """Forget all results of a model; how many there were. Raises redis.RedisError or OSError.
+class Held(NamedTuple):
+    """So many entries, and the bytes of their values."""
 
-    The new generation comes first: from then on no worker finds the old entries, unlinked or not.
+    entries: int
+    bytes: int
+
+
+def held(client: "redis.Redis", names: Names, model: str, version: str | None = None) -> Held:
+    """What is stored of a model, or of one of its versions. Raises redis.RedisError or OSError."""
+    entries = size = 0
+    for batch in batches(client, names.entries_of(model, version)):
+        entries += len(batch)
+        size += sum(sizes(client, batch))
+    return Held(entries, size)
+
+
+def sizes(client: "redis.Redis", keys: list[Any]) -> list[int]:
+    """The bytes of each value; 0 where there is none, or one that is no entry."""
+    with client.pipeline(transaction=False) as pipe:
+        for key in keys:
+            pipe.strlen(key)
+        return [size if isinstance(size, int) else 0 for size in pipe.execute(raise_on_error=False)]
+
+
+def forget(client: "redis.Redis", names: Names, model: str, version: str | None = None) -> int:
+    """Forget all results of a model, or of one of its versions; how many there were. Raises
+    redis.RedisError or OSError.
+
+    The new generation comes first: from then on no worker finds the old entries, unlinked or not, nor what
+    calls that are under way will write.
     """
     seconds, micros = client.time()
-    client.set(names.generation(model), seconds * 1_000_000 + micros)
+    client.set(names.generation(model, version), seconds * 1_000_000 + micros)
     count = 0
-    for batch in batches(client, names.entries_of(model)):
+    for batch in batches(client, names.entries_of(model, version)):
         count += int(client.unlink(*batch))
     return count
 

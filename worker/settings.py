@@ -55,6 +55,9 @@ class ModelSettings(_Section):
     cacheable: CacheableRule | str | None = Field(
         None, description="{field, equals} or python:module:callable; a result it refuses is not kept"
     )
+    price_per_model_hour: NotNegative | None = Field(
+        None, description="what an hour of it costs: `cache stats --since` then shows what hits saved"
+    )
     timeout_seconds: Seconds = Field(30.0, description="of one attempt")
     attempts: Annotated[int, Number, Field(ge=1, le=100)] = Field(
         3, description="model calls per request at most"

@@ -116,7 +116,7 @@ def test_cache_stats_and_purge(redis_rig: Rig, place: Path) -> None:
     list(rig.producer.map(range(25)))
     stats = json.loads(worker(place, "cache", "stats", "--json", **set_up(rig)).stdout)
     assert stats["entries"] == {"m": 25}
-    purged = json.loads(worker(place, "cache", "purge", "--model", "m", **set_up(rig)).stdout)
+    purged = json.loads(worker(place, "cache", "purge", "--model", "m", "--yes", **set_up(rig)).stdout)
     assert purged == {"model": "m", "purged": 25}
     assert rig.call(3).outcome == "miss"
     assert worker(place, "cache", "purge", **set_up(rig)).returncode == 2

@@ -8,9 +8,9 @@ import redis
 
 from broker.base import Broker
 from wire.names import Names
+from worker.explain import Unanswerable
 from worker.forgetting import forget
 from worker.letters import Letters, Wanted, replay_refusal, replayed, settle, survey
-from worker.page.lookup import Unanswerable
 from worker.queues import set_paused
 
 _EXPECTED = "expected replay, purge_dead, purge_cache, pause or resume"

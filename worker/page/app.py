@@ -13,9 +13,9 @@ import orjson
 import redis
 
 from broker.base import BrokerError
+from worker.explain import Explainer, Unanswerable
 from worker.logs import Log
 from worker.page.actions import Actions
-from worker.page.lookup import Lookup, Unanswerable
 from worker.page.view import WINDOWS, View
 
 Start = Callable[..., Any]
@@ -51,7 +51,7 @@ class PageApp:
     this address: else any web page could, through its reader's browser (DNS rebinding).
     """
 
-    def __init__(self, view: View, lookup: Lookup, actions: Actions | None, log: Log, host: str) -> None:
+    def __init__(self, view: View, lookup: Explainer, actions: Actions | None, log: Log, host: str) -> None:
         self._view, self._lookup, self._actions, self._log, self._host = view, lookup, actions, log, host
         self._page = files("worker.page").joinpath("page.html").read_text("utf-8")
         self._looking_up, self._acting = threading.Lock(), threading.Lock()

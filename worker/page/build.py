@@ -10,12 +10,12 @@ import redis
 from broker.base import BrokerOptions
 from broker.urls import mask, open_broker
 from wire.names import Names
+from worker.explain import Explainer
 from worker.fleet.reader import FleetReader
 from worker.logs import Log
 from worker.models import build_catalog
 from worker.page.actions import Actions
 from worker.page.app import PageApp
-from worker.page.lookup import Lookup
 from worker.page.view import View
 from worker.queues import Queues
 from worker.settings import Settings
@@ -41,5 +41,5 @@ def build_page(
     actions = None
     if settings.allow_actions:
         actions = Actions(partial(open_broker, settings.broker_url, names, options), connect, names)
-    lookup = Lookup(build_catalog(settings), connect, names, time.time)
+    lookup = Explainer(build_catalog(settings), connect, names, time.time)
     return PageApp(view, lookup, actions, log, settings.http_host)
