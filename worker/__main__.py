@@ -20,6 +20,7 @@ from worker.dead_arguments import add_dead
 from worker.dead_commands import dead
 from worker.logs import build_log
 from worker.page.dashboard import dashboard
+from worker.plan.command import add_plan, plan
 from worker.sources import Loaded, SettingsError, load
 
 USAGE, UNREACHABLE = 2, 3
@@ -31,6 +32,7 @@ _EXAMPLES = """examples:
   python -m worker check                       are broker, cache and models there?
   python -m worker key '{"b":1,"a":2}' --model sentiment --model-version 1
   python -m worker cache explain '{"b":1}'      is it remembered, and if not, why; cache --help has more
+  python -m worker plan rows.jsonl             what these rows would cost; calls no model
   python -m worker bench-model sentiment       what concurrency saturates it, and the setting to paste
   python -m worker dead list                   what nobody could be answered for; dead --help has more
 
@@ -81,6 +83,7 @@ _COMMANDS = {
     "bench-model": bench_model,
     "config": commands.config,
     "cache": cache,
+    "plan": plan,
     "queue": commands.queue,
     "dead": dead,
 }
@@ -124,6 +127,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_key(sub)
     add_bench_model(sub, common)
     add_cache(sub, common)
+    add_plan(sub, common)
     queue = sub.add_parser("queue", parents=[common], help="the waiting messages")
     queue.add_argument("action", choices=["stats", "purge", "pause", "resume"])
     queue.add_argument("--queue", help="purge: requests, misses, replies, dead, or a full name")

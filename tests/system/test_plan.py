@@ -1,0 +1,188 @@
+"""`python -m worker plan`: what it says is what the run then reports."""
+
+import gzip
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+
+from tests.support.rig import Rig
+from tests.support.shell import Shell
+from tests.support.waiting import free_port, until
+
+
+@pytest.fixture
+def shell(
+    redis_rig: Rig,
+    place: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> Shell:
+    monkeypatch.chdir(place)
+    return Shell(redis_rig, monkeypatch, capsys)
+
+
+def mapped(shell: Shell, name: str, *more: str) -> Counter[str]:
+    """The outcomes that `producer map` reports."""
+    done = shell.run("producer", "map", name, "-o", "out.jsonl", "--report", "run.json", *more)
+    assert done.returncode in (0, 1), done.stderr
+    return Counter(json.loads(Path("run.json").read_text())["outcomes"])
+
+
+def rows_of(name: str) -> None:
+    """A file of that name and form, with equal rows, rows that cannot be read, and one that is too large."""
+    rows = [{"text": f"row {n % 150}", "lang": "fr" if n % 2 else "en"} for n in range(400)]
+    if name.endswith(".csv"):
+        lines = ["text,lang", *(f"{row['text']},{row['lang']}" for row in rows), "one,cell,too many"]
+        Path(name).write_text("\n".join(lines) + "\n")
+        return
+    if name.endswith(".parquet"):
+        pa.parquet.write_table(pa.Table.from_pylist(rows), name)
+        return
+    lines = [*map(json.dumps, rows), "{", '{"text": NaN}', "36893488147419103232", json.dumps("x" * 2000)]
+    with gzip.open(name, "wt") if name.endswith(".gz") else Path(name).open("w") as file:
+        file.write("\n".join(lines) + "\n")
+
+
+def volatile_rows(name: str) -> None:
+    """Rows that are told apart by the time of their export, and by nothing else."""
+    rows = [{"text": f"row {n % 40}", "exported_at": 1_700_000_000 + n} for n in range(400)]
+    Path(name).write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+@pytest.mark.parametrize("name", ["rows.jsonl.gz", "rows.csv", "rows.parquet", "volatile.jsonl"])
+def test_what_a_plan_says_is_what_the_run_reports(shell: Shell, name: str) -> None:
+    """Rows, invalid, remembered, calls and repeats; no model call before, and none left afterwards."""
+    rig = shell.rig
+    (volatile_rows if name.startswith("volatile") else rows_of)(name)
+    limit = {"REQUEST_MAX_BYTES": "1500"}
+    rig.work(2, **limit)
+    known = ["row 7", "row 9"] if name.startswith("volatile") else ["row 8", "row 11"]
+    for number, text in enumerate(known):
+        second = {"lang": "fr" if number else "en"}
+        if name.startswith("volatile"):
+            second = {"exported_at": 1_700_000_000 + int(text[4:])}  # type: ignore[dict-item]
+        rig.call({"text": text, **second})
+    calls = rig.model.calls
+    planned = shell.json("plan", name, "--json", **limit)
+    model = planned["models"]["m"]
+    assert rig.model.calls == calls
+    found = mapped(shell, name)
+    assert planned["rows"] == found.total()
+    assert planned["invalid"] == found["invalid"]
+    assert model["calls"] == found["miss"] == rig.model.calls - calls
+    assert model["remembered"] + model["repeats"] == found["hit"] + found["coalesced"]
+    assert model["distinct"] == model["calls"] + len(known)
+    if name.startswith("volatile"):
+        assert (model["distinct"], model["remembered"]) == (400, 2)
+        assert model["volatile"]["setting"] == 'key_exclude = ["exported_at"]'
+        assert model["volatile"]["distinct"] == 40
+    else:
+        assert model["volatile"] is None
+    again = shell.json("plan", name, "--json", **limit)["models"]["m"]
+    assert (again["calls"], again["repeats"]) == (0, 0)
+    assert again["remembered"] == planned["rows"] - planned["invalid"]
+
+
+def test_the_setting_that_a_plan_names_does_what_it_says(shell: Shell) -> None:
+    """With it, the rows cost as many calls as was said, and the plan has nothing more to advise."""
+    volatile_rows("rows.jsonl")
+    text = shell.run("worker", "plan", "rows.jsonl").stdout
+    assert "400 rows · 400 distinct · 0 remembered → 400 model calls" in text
+    assert "! `exported_at` differs in nearly every row. Without: 40 distinct." in text
+    assert 'set key_exclude = ["exported_at"] under [models.m]' in text
+    mended = {"MODELS__M__KEY_EXCLUDE": "exported_at"}
+    said = shell.json("plan", "rows.jsonl", "--json", **mended)["models"]["m"]
+    assert (said["distinct"], said["calls"], said["volatile"]) == (40, 40, None)
+    shell.rig.work(**mended)
+    assert mapped(shell, "rows.jsonl")["miss"] == 40
+
+
+def test_requests_are_counted_by_what_their_directives_do(shell: Shell) -> None:
+    """As the handler treats them, in the order of the file, one after the other."""
+    rig = shell.rig
+    rig.work()
+    rig.call("known")
+    requests: list[Any] = [
+        {"payload": "known"},
+        {"payload": "known", "max_age": 0},
+        {"payload": "known", "max_age": 3600},
+        {"payload": "known", "bypass": True},
+        {"payload": "known", "refresh": True},
+        {"payload": "fresh", "only_if_cached": True},
+        {"payload": "late", "deadline": 1000.5},
+        {"payload": "other", "no_store": True},
+        {"payload": "other", "by_pass": True},
+        {"payload": "other", "model": "nobody"},
+        {"no": "payload"},
+        7,
+    ]
+    Path("requests.jsonl").write_text("".join(json.dumps(request) + "\n" for request in requests))
+    planned = shell.json("plan", "requests.jsonl", "--requests", "--json")
+    model = planned["models"]["m"]
+    assert (planned["rows"], planned["invalid"], model["rows"]) == (12, 4, 8)
+    assert model["outcomes"] == {"hit": 2, "not_cached": 1, "expired": 1}
+    assert (model["calls"], model["repeats"]) == (4, 0)
+    found = mapped(shell, "requests.jsonl", "--requests", "--in-flight", "1")
+    assert found["invalid"] == 4
+    assert (found["hit"], found["not_cached"], found["expired"]) == (2, 1, 1)
+    assert found["miss"] + found["bypass"] + found["refresh"] == model["calls"]
+
+
+def test_columns_make_the_payload(shell: Shell) -> None:
+    """From standard input, too; a row without one of them is refused by its line."""
+    lines = [{"text": "a", "id": n} for n in range(5)] + [{"id": 6}]
+    stdin = "".join(json.dumps(line) + "\n" for line in lines).encode()
+    done = shell.run("worker", "plan", "-", "--payload", "text", stdin=stdin)
+    assert done.stdout.startswith("5 rows · 1 distinct · 0 remembered → 1 model call;")
+    assert "4 rows are answered by the call of an equal one" in done.stdout
+    assert "1 of 6 rows invalid\n  row 6: has no field 'text'" in done.stdout
+
+
+def test_the_time_is_that_of_the_models_measured_speed(shell: Shell) -> None:
+    """Unknown before any call, then by the calls of the last hour."""
+    Path("rows.jsonl").write_text("".join(f"{n}\n" for n in range(100, 120)))
+    before = shell.json("plan", "rows.jsonl", "--json")["models"]["m"]
+    assert (before["calls"], before["seconds"]) == (20, None)
+    shell.rig.work()
+    list(shell.rig.producer.map(range(20)))
+
+    def measured() -> Any:
+        return shell.json("plan", "rows.jsonl", "--json")["models"]["m"]["seconds"]
+
+    assert 0 < until(measured, 30, "the figures of the calls") < 3600
+    assert "model calls, about " in shell.run("worker", "plan", "rows.jsonl").stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (("absent.jsonl",), 2, "absent.jsonl"),
+        (("rows.jsonl", "--payload", "a,,b"), 2, "expected names of columns"),
+        (("rows.jsonl", "--payload", "a", "--requests"), 2, "give one"),
+        (("rows.csv", "--payload", "other"), 2, "has no column 'other'"),
+        (("rows.csv", "--types", "text:colour"), 2, "expected COLUMN:TYPE"),
+        (("rows.jsonl", "--model", "nobody"), 1, "model `nobody` is not served here"),
+    ],
+)
+def test_what_cannot_be_planned_is_explained(
+    shell: Shell, arguments: tuple[str, ...], code: int, said: str
+) -> None:
+    """Usage, or that no row could be sent."""
+    Path("rows.jsonl").write_text('{"a":1}\n')
+    Path("rows.csv").write_text("text\na\n")
+    done = shell.run("worker", "plan", *arguments)
+    assert done.returncode == code
+    assert said in done.stdout + done.stderr
+
+
+def test_without_its_cache_nothing_is_planned(shell: Shell) -> None:
+    """Exit 3, before the file is read: what is remembered is half of the answer."""
+    Path("rows.jsonl").write_text("1\n")
+    done = shell.run("worker", "plan", "rows.jsonl", CACHE_URL=f"redis://127.0.0.1:{free_port()}/0")
+    assert done.returncode == 3
+    assert "error: cache redis://127.0.0.1:" in done.stderr

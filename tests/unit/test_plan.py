@@ -1,0 +1,122 @@
+"""Counting without sending: exactly, in bounded memory; and what of a payload only seems to matter."""
+
+import random
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from wire.key import Selection, canonical
+from worker.catalog import Model
+from worker.fleet.figures import Figures
+from worker.fleet.reader import Fleet, Step
+from worker.plan.distinct import Distinct, Need
+from worker.plan.speed import speed
+from worker.plan.volatile import Volatile, Watcher
+
+KEYS = 1000
+
+
+def test_keys_are_counted_exactly_whether_or_not_they_fit_into_memory(tmp_path: Path, seed: int) -> None:
+    """More than a place holds, in any order; a key that needs a call needs no renewal."""
+    rng = random.Random(seed)
+    rows: list[tuple[str, Need]] = []
+    for number in range(KEYS):
+        # All in one place, so that it has to be written.
+        key = f"07{rng.getrandbits(248):062x}"
+        rows += [(key, Need(number % 3))] * 4 + [(key, Need.NOTHING)]
+        if number % 4 == 0:
+            rows.append((key, Need.CALL))
+    rng.shuffle(rows)
+    distinct = Distinct(tmp_path)
+    for key, need in rows:
+        distinct.add(key, need)
+    calls = {number for number in range(KEYS) if number % 3 == Need.CALL or number % 4 == 0}
+    renewals = {number for number in range(KEYS) if number % 3 == Need.RENEWAL} - calls
+    assert distinct.count() == (KEYS, len(calls), len(renewals))
+    assert [path.name for path in tmp_path.iterdir()] == ["07"]
+
+
+def judged(place: Path, rows: Iterable[Any], selection: Selection | None = None) -> Volatile | None:
+    model = Model("m", "1", selection=selection)
+    watcher, keys = Watcher(model, place), set[str]()
+    for row in rows:
+        watcher.add(canonical(row))
+        keys.add(model.key(canonical(row)))
+    return watcher.found(len(keys))
+
+
+def test_a_field_that_tells_all_rows_apart_is_named_with_what_is_left(tmp_path: Path) -> None:
+    """Also where equal rows are farther apart than the rows that are judged by."""
+    found = judged(tmp_path, ({"text": n % 12_000, "at": n, "lang": "fr"} for n in range(24_000)))
+    assert found == Volatile(("at",), 12_000, 10_000, 'key_exclude = ["at"]')
+
+
+def test_two_fields_that_only_together_tell_rows_apart_are_both_named(tmp_path: Path) -> None:
+    """Leaving out one of them alone would change nothing."""
+    found = judged(tmp_path, ({"text": n % 100, "at": n, "id": -n} for n in range(1000)))
+    assert found is not None
+    assert (found.fields, found.distinct, found.setting) == (("at", "id"), 100, 'key_exclude = ["at","id"]')
+
+
+@pytest.mark.parametrize(
+    ("selection", "setting"),
+    [
+        (Selection.of(None, ["lang"]), 'key_exclude = ["at","lang"]'),
+        (Selection.of(["text", "at"], None), 'key_include = ["text"]'),
+    ],
+)
+def test_the_line_to_paste_keeps_what_is_set(tmp_path: Path, selection: Selection, setting: str) -> None:
+    """It replaces the one that is there."""
+    found = judged(tmp_path, ({"text": n % 90, "at": n, "lang": n} for n in range(900)), selection)
+    assert found is not None
+    assert (found.fields, found.distinct, found.setting) == (("at",), 90, setting)
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [{"text": n} for n in range(100)],  # all there is
+        [{"text": n, "lang": "fr" if n % 2 else "en"} for n in range(100)],  # what is left is next to nothing
+        [{"text": n % 50, "at": n % 50} for n in range(100)],  # nothing differs from row to row
+        [{"text": n, "at": -n} for n in range(100)],  # either is enough
+        list(range(100)),
+        [{"text": n % 3, "at": n} for n in range(9)],  # too few to tell
+        [],
+    ],
+)
+def test_what_may_well_matter_is_not_named(tmp_path: Path, rows: list[Any]) -> None:
+    """No advice is better than a wrong one."""
+    assert judged(tmp_path, rows) is None
+
+
+def test_a_field_that_is_no_part_of_the_key_is_not_named(tmp_path: Path) -> None:
+    """It costs nothing."""
+    rows = ({"text": n % 90, "at": n} for n in range(900))
+    assert judged(tmp_path, rows, Selection.of(None, ["at"])) is None
+
+
+def fleet(*minutes: Figures, slots: int = 0) -> Fleet:
+    steps = [Step(60.0 * number, figures) for number, figures in enumerate(minutes)]
+    worker = {"seen": 1000.0, "models": {"m": {"version": "1", "slots": slots, "busy": 0}}}
+    return Fleet(1000.0, steps, 60, {}, {}, {"w": worker} if slots else {}, {}, {})
+
+
+def test_the_speed_is_what_was_seen_or_what_the_workers_can_do() -> None:
+    """Whichever is more; unknown where no call was measured; the minute that is not over says nothing."""
+    calls = {("calls", "m", "0.25"): 60.0, ("spent", "m"): 12.0}
+    few = {("calls", "m", "0.25"): 30.0, ("spent", "m"): 6.0}
+    assert speed(fleet({}), "m", takes_arrays=False) is None
+    seen = speed(fleet(few, calls, few), "m", takes_arrays=False)
+    assert seen is not None
+    assert (seen.per_second, seen.source) == (1.0, "the fastest minute of the last hour")
+    possible = speed(fleet(calls, few, slots=8), "m", takes_arrays=False)
+    assert possible is not None
+    assert (possible.per_second, possible.source) == (
+        40.0,
+        "8 calls at once of 200 ms each, as in the last hour",
+    )
+    arrays = speed(fleet(calls, few, slots=8), "m", takes_arrays=True)
+    assert arrays is not None
+    assert arrays.per_second == 1.0
