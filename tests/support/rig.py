@@ -85,6 +85,7 @@ class Rig:
         return {name: value for name in names if (value := self.cache.get(name)) is not None}
 
     def close(self) -> None:
+        self.model.released.set()  # a worker that drains would wait for a call that hangs
         self.producer.close()
         for worker in self.workers:
             worker.stop()
