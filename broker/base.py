@@ -146,8 +146,10 @@ class Broker(Protocol):
     def declare(self, queue: str) -> None:
         """Make a reply queue that stays, where there is none. Raises BrokerLost."""
 
-    def depth(self) -> dict[str, int]:
-        """How many messages wait in each of the prefix's own queues. Raises BrokerLost."""
+    def depth(self, replies: Sequence[str] = ()) -> dict[str, int]:
+        """How many messages wait in each of the prefix's own queues and of these reply queues, of which one
+        that is not there has none. Takes nothing. Raises BrokerLost.
+        """
 
     def oldest(self) -> dict[str, float]:
         """When the oldest of the messages that are next in line was enqueued (Unix seconds, by its producer's

@@ -143,10 +143,11 @@ class KombuBroker:
         with self._lost():
             self._flavour.declare(self._receiving, queue)
 
-    def depth(self) -> dict[str, int]:
+    def depth(self, replies: Sequence[str] = ()) -> dict[str, int]:
         """See Broker."""
         with self._lost():
-            return {queue: self._flavour.size(self._receiving, queue) for queue in self._names.queues}
+            queues = (*self._names.queues, *replies)
+            return {queue: self._flavour.size(self._receiving, queue) for queue in queues}
 
     def oldest(self) -> dict[str, float]:
         """See Broker. A look would be a delivery."""

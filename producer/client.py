@@ -166,6 +166,13 @@ class Producer:
             self._collect(self._names.replies if run is None else self._names.replies_for(run), timeout)
         )
 
+    def depth(self, *, run: str | None = None) -> int:
+        """How many messages wait for `collect`: takes none of them.
+
+        A message holds the replies to those that went in one (`pack` of `enqueue`), or a part of them.
+        """
+        return self._courier.depth(self._names.replies if run is None else self._names.replies_for(run))
+
     def _driven(self, steps: Iterator[Reply | Wait]) -> Iterator[Reply]:
         """The replies among `steps`; where they say Wait, it is waited."""
         for step in steps:

@@ -69,6 +69,12 @@ class Courier:
         """Make sure that a reply queue for many exists."""
         self._again("declare", lambda: self._broker.declare(queue))
 
+    def depth(self, queue: str) -> int:
+        """How many messages wait in a reply queue; it is asked, and nothing is taken."""
+        found: dict[str, int] = {}
+        self._again("depth", lambda: found.update(self._broker.depth((queue,))))
+        return found[queue]
+
     def send(self, queue: str, messages: Sequence[Message]) -> None:
         """Send, confirmed. What a lost connection leaves in doubt is sent again: a hit for the worker."""
         self._again("send", lambda: self._broker.send(queue, messages))

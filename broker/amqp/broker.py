@@ -152,10 +152,15 @@ class AmqpBroker:
             with session.channel() as channel:
                 queues.declare(channel, queue)
 
-    def depth(self) -> dict[str, int]:
+    def depth(self, replies: Sequence[str] = ()) -> dict[str, int]:
         """See Broker."""
-        with self._using() as session, session.channel() as channel:
-            return {queue: self._size(channel, queue) for queue in self._names.queues}
+        with self._using() as session:
+            with session.channel() as channel:
+                found = {queue: self._size(channel, queue) for queue in self._names.queues}
+            for queue in replies:
+                with session.channel() as channel:  # its own: to ask for a queue that is not there ends it
+                    found[queue] = queues.size(channel, queue) or 0
+            return found
 
     def oldest(self) -> dict[str, float]:
         """See Broker. A look would be a delivery."""

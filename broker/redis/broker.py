@@ -179,9 +179,9 @@ class RedisBroker:
         """See Broker."""
         self._queues.declare(queue)
 
-    def depth(self) -> dict[str, int]:
+    def depth(self, replies: Sequence[str] = ()) -> dict[str, int]:
         """See Broker."""
-        return self._queues.depth()
+        return self._queues.depth(replies)
 
     def oldest(self) -> dict[str, float]:
         """See Broker."""

@@ -1,5 +1,7 @@
 """Looking at queues as a whole: how much waits, since when; dropping it; making one."""
 
+from collections.abc import Sequence
+
 from broker.redis.caller import Caller
 from broker.redis.claims import PRIORITIES, lists_of
 from wire.names import Names
@@ -16,12 +18,13 @@ class Queues:
         with self._caller.asking() as link:
             link.ask("SADD", self._names.declared, queue)
 
-    def depth(self) -> dict[str, int]:
+    def depth(self, replies: Sequence[str]) -> dict[str, int]:
         """See Broker."""
+        queues = (*self._names.queues, *replies)
         with self._caller.asking() as link:
-            sizes = link.ask_all([("LLEN", name) for queue in self._names.queues for name in lists_of(queue)])
+            sizes = link.ask_all([("LLEN", name) for queue in queues for name in lists_of(queue)])
         width = len(PRIORITIES)
-        return {queue: sum(sizes[n * width : (n + 1) * width]) for n, queue in enumerate(self._names.queues)}
+        return {queue: sum(sizes[n * width : (n + 1) * width]) for n, queue in enumerate(queues)}
 
     def oldest(self) -> dict[str, float]:
         """See Broker."""

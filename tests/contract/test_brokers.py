@@ -79,6 +79,17 @@ def test_looking_for_the_oldest_delivers_nothing(broker: Broker, names: Names) -
     assert [(m.body, m.deliveries) for m in got] == [(b"a", 1), (b"b", 1)]
 
 
+def test_how_much_waits_in_a_reply_queue_is_said_without_taking_it(broker: Broker, names: Names) -> None:
+    """Beside the prefix's own; one that is not there has nothing, and the next question is answered, too."""
+    run, nobody = names.replies_for("run"), names.replies_for("nobody")
+    broker.declare(run)
+    broker.send(run, [Message(b"%d" % n) for n in range(3)])
+    for _ in range(30):
+        asked = broker.depth([nobody, run])
+        assert asked == {**dict.fromkeys(names.queues, 0), nobody: 0, run: 3}
+    assert [(m.body, m.deliveries) for m in receive(broker, run, 3)] == [(b"0", 1), (b"1", 1), (b"2", 1)]
+
+
 def test_queues_are_taken_in_the_order_given(broker: Broker, names: Names) -> None:
     """The first queue is served first."""
     broker.send(names.requests, [Message(b"request")])

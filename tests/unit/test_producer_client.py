@@ -99,8 +99,9 @@ class MemoryBroker:
     def declare(self, queue: str) -> None:
         self._step("declare")
 
-    def depth(self) -> dict[str, int]:
-        return {queue: len(messages) for queue, messages in self.queues.items()}
+    def depth(self, replies: Sequence[str] = ()) -> dict[str, int]:
+        self._step("depth")
+        return {queue: len(self.queues[queue]) for queue in (*self.queues, *replies)}
 
     def purge(self, queue: str) -> int:
         raise NotImplementedError
@@ -452,6 +453,15 @@ def test_collect_takes_what_is_there_even_without_patience(producer: Producer, b
     """A timeout of 0 looks once."""
     producer.enqueue([1], run="n")
     assert [reply.result for reply in producer.collect(run="n", timeout=0)] == [1]
+
+
+def test_how_much_waits_for_collect_can_be_asked(producer: Producer, broker: MemoryBroker) -> None:
+    """Messages, not replies; nothing is taken, and a lost connection is made anew."""
+    producer.enqueue(range(6), run="n", pack=2)
+    broker.receive({}, 0)
+    broker.breaks = {"depth": 1}
+    assert [producer.depth(run="n"), producer.depth(run="n"), producer.depth()] == [3, 3, 0]
+    assert len(list(producer.collect(run="n", timeout=0))) == 6
 
 
 def test_a_connection_lost_while_collecting_loses_nothing(producer: Producer, broker: MemoryBroker) -> None:
