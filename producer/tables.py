@@ -1,0 +1,127 @@
+"""What `map_frame` asks of a frame, for each library that makes them. Neither is imported before there is a
+frame of it."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import orjson
+
+from producer.plain import all_hold, plain
+
+
+class Table(Protocol):
+    """A frame of one library."""
+
+    @property
+    def names(self) -> list[Any]:
+        """Of its columns; a name may be there twice."""
+
+    def column(self, name: str) -> list[Any]:
+        """JSON values from top to bottom; missing ones are None. Raises ValueError."""
+
+    def plus(self, results: Mapping[str, list[Any]], others: Mapping[str, list[Any]]) -> Any:
+        """A new frame with these columns behind its own: `results` of JSON values, `others` of text, but for
+        `age_seconds`."""
+
+
+def table_of(frame: Any) -> Table:
+    """`frame` as a Table. Raises TypeError for anything but a Polars or pandas DataFrame."""
+    for kind in type(frame).__mro__:
+        library = kind.__module__.partition(".")[0]
+        if (library, kind.__name__) in _TABLES:
+            found: Table = _TABLES[library, kind.__name__](frame)
+            return found
+        if (library, kind.__name__) == ("polars", "LazyFrame"):
+            raise TypeError("expected a DataFrame; got a LazyFrame: collect() it first")
+    raise TypeError(f"expected a Polars or pandas DataFrame; got {type(frame).__name__}")
+
+
+def _plain_column(name: str, values: Sequence[Any]) -> list[Any]:
+    found = []
+    for number, value in enumerate(values):
+        try:
+            found.append(plain(value))
+        except ValueError as error:
+            raise ValueError(f"column {name!r}, row {number} (from 0) is {error}") from None
+    return found
+
+
+class PolarsTable:
+    """See Table. A NaN is a number there, not a missing one."""
+
+    def __init__(self, frame: Any) -> None:
+        self._frame = frame
+
+    @property
+    def names(self) -> list[Any]:
+        """See Table."""
+        return list(self._frame.columns)
+
+    def column(self, name: str) -> list[Any]:
+        """See Table."""
+        return _plain_column(name, self._frame.get_column(name).to_list())
+
+    def plus(self, results: Mapping[str, list[Any]], others: Mapping[str, list[Any]]) -> Any:
+        """See Table. Results that have no type in common are JSON text."""
+        import polars as pl
+
+        made = [_polars_results(name, values) for name, values in results.items()]
+        for name, values in others.items():
+            made.append(pl.Series(name, values, dtype=pl.Float64 if name == "age_seconds" else pl.String))
+        return self._frame.with_columns(made)
+
+
+def _polars_results(name: str, values: list[Any]) -> Any:
+    import polars as pl
+
+    texts = [None if value is None else orjson.dumps(value).decode() for value in values]
+    column = pl.Series(name, texts, dtype=pl.String)
+    # A Series of the values themselves takes its type from the first and drops what later ones have more:
+    # members of objects, and fractions of numbers in lists. Decoding looks at all, and may still change some.
+    try:
+        typed = column.str.json_decode(infer_schema_length=None)
+    except pl.exceptions.PolarsError:
+        return column
+    return typed if all_hold(typed.to_list(), values) else column
+
+
+class PandasTable:
+    """See Table. NaN is how pandas writes what is missing."""
+
+    def __init__(self, frame: Any) -> None:
+        self._frame = frame
+
+    @property
+    def names(self) -> list[Any]:
+        """See Table."""
+        return list(self._frame.columns)
+
+    def column(self, name: str) -> list[Any]:
+        """See Table."""
+        column = self._frame[name]
+        missing = column.isna().tolist()
+        values = [None if gone else value for value, gone in zip(column.tolist(), missing, strict=True)]
+        return _plain_column(name, values)
+
+    def plus(self, results: Mapping[str, list[Any]], others: Mapping[str, list[Any]]) -> Any:
+        """See Table. Results that have no type in common stay the objects they are."""
+        made = {name: self._results(values) for name, values in results.items()}
+        for name, values in others.items():
+            made[name] = self._series(values, "float64" if name == "age_seconds" else "object")
+        return self._frame.assign(**made)
+
+    def _results(self, values: list[Any]) -> Any:
+        column = self._series(values, "object")
+        typed = column.infer_objects()
+        return typed if all_hold(typed.tolist(), values) else column
+
+    def _series(self, values: list[Any], dtype: str) -> Any:
+        import pandas as pd
+
+        return pd.Series(values, index=self._frame.index, dtype=dtype)
+
+
+_TABLES: dict[tuple[str, str], Any] = {
+    ("polars", "DataFrame"): PolarsTable,
+    ("pandas", "DataFrame"): PandasTable,
+}
