@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo deep test check audit bench chaos soak lock clean
+.PHONY: help setup demo deep examples test check audit bench chaos soak lock clean
 
 help: ## what can be made
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1|/' | column -t -s '|'
@@ -32,6 +32,20 @@ deep: .deep/venv/.stamp ## the same with a real deep model (about 100 MB to inst
 	.deep/venv/bin/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
+# The other examples, each in an environment of its own: recollect as it is installed, and what the example needs.
+.airflow/venv/.stamp .frames/venv/.stamp: .%/venv/.stamp: deploy/runtime.lock pyproject.toml examples/%/requirements.lock
+	$(PYTHON) -m venv --clear .$*/venv
+	.$*/venv/bin/python -m pip install --quiet --require-hashes -r deploy/runtime.lock -r examples/$*/requirements.lock
+	.$*/venv/bin/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+examples/node/node_modules/.stamp: examples/node/package.json examples/node/package-lock.json examples/node/.npmrc
+	cd examples/node && npm ci --silent --no-audit --no-fund
+	@touch $@
+
+examples: $(VENV)/.stamp .airflow/venv/.stamp .frames/venv/.stamp examples/node/node_modules/.stamp ## run the examples for pipelines: Airflow, Polars, pandas, Node (node and npm must be there)
+	@$(BIN)/python -m pytest tests/system/test_airflow.py tests/system/test_frames.py tests/system/test_node.py
+
 test: $(VENV)/.stamp ## all tests, two files at a time; those for RabbitMQ need its server on the machine
 	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
@@ -44,7 +58,7 @@ check: $(VENV)/.stamp .tools/venv/.stamp ## style, types, security and documents
 	$(BIN)/python -m pytest --quiet tests/ops/test_code_rules.py
 
 audit: .audit/venv/.stamp ## known holes in what is pinned, by a public database (needs the network)
-	@status=0; for place in . bench deploy examples/deep; do echo "$$place/requirements.lock"; \
+	@status=0; for place in . bench deploy examples/deep examples/airflow examples/frames; do echo "$$place/requirements.lock"; \
 	  .audit/venv/bin/pip-audit --strict --require-hashes --disable-pip --progress-spinner off \
 	    --requirement $$place/requirements.lock || status=1; done; exit $$status
 
@@ -82,6 +96,8 @@ lock: ## pin what is installed (needs uv)
 	$(PIN) deploy/requirements.in -o deploy/requirements.lock
 	$(PIN) -c requirements.lock pyproject.toml -o deploy/runtime.lock
 	$(PIN) -c requirements.lock examples/deep/requirements.in -o examples/deep/requirements.lock
+	$(PIN) -c requirements.lock examples/airflow/requirements.in -o examples/airflow/requirements.lock
+	$(PIN) -c requirements.lock examples/frames/requirements.in -o examples/frames/requirements.lock
 
 clean: ## everything made here
-	rm -rf $(VENV) .audit .bench .deep .tools .recollect build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .airflow .audit .bench .deep .frames examples/node/node_modules .tools .recollect build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -6,7 +6,6 @@
 // from 0, as they come. Exit codes: 0 all ok, 1 some rows failed, 2 usage, 3 the broker is unreachable.
 
 import { randomUUID } from 'node:crypto';
-import { createInterface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import amqp from 'amqplib';
@@ -154,9 +153,20 @@ function isJson(text) {
   }
 }
 
+// Cut at \n alone: node:readline also cuts at U+2028, which may stand in a JSON string as it is.
+async function* linesOf(input) {
+  let rest = '';
+  for await (const chunk of input.setEncoding('utf8')) {
+    const lines = (rest + chunk).split('\n');
+    rest = lines.pop();
+    yield* lines;
+  }
+  yield rest;
+}
+
 async function* packs(input, most) {
   let rows = [], bytes = 0, row = 0;
-  for await (const text of createInterface({ input, crlfDelay: Infinity })) {
+  for await (const text of linesOf(input)) {
     if (text.trim() === '') continue;
     if (rows.length && (rows.length === most || bytes + text.length > PACK_MAX_BYTES)) {
       yield rows;

@@ -1,5 +1,6 @@
 """Documents that name settings, queues and commands must name those that exist."""
 
+import json
 import re
 from pathlib import Path
 
@@ -74,12 +75,24 @@ def test_every_reason_of_a_dead_letter_is_explained() -> None:
         assert f"| `{reason}" in text, reason
 
 
-@pytest.mark.parametrize("place", [".", "bench", "deploy", "examples/deep"])
+@pytest.mark.parametrize(
+    "place", [".", "bench", "deploy", "examples/deep", "examples/airflow", "examples/frames"]
+)
 def test_a_lock_names_no_place_to_download_from(place: str) -> None:
     """Only names, versions and hashes."""
     text = (ROOT / place / "requirements.lock").read_text()
     assert "://" not in text
     assert "--hash=sha256:" in text
+
+
+def test_the_lock_of_node_names_no_place_either() -> None:
+    """But for the hash of each package; examples/node/.npmrc keeps it so."""
+    packages = json.loads((ROOT / "examples/node/package-lock.json").read_text())["packages"]
+    own = packages.pop("")
+    assert packages.keys() == {f"node_modules/{name}" for name in own["dependencies"]}
+    for package in packages.values():
+        assert package["integrity"].startswith("sha512-")
+        assert "://" not in json.dumps(package)
 
 
 def test_every_metric_is_documented_with_its_type_and_labels() -> None:

@@ -56,11 +56,14 @@ def finish(child: "subprocess.Popen[str]", code: int = 0) -> list[dict[str, Any]
     """Its replies, in the order of their rows."""
     said, complaints = child.communicate(timeout=60)
     assert child.returncode == code, complaints
-    return sorted((json.loads(line) for line in said.splitlines()), key=lambda reply: int(reply["row"]))
+    return sorted(
+        (json.loads(line) for line in said.removesuffix("\n").split("\n") if line),
+        key=lambda reply: int(reply["row"]),
+    )
 
 
 def lines(rows: list[Any]) -> str:
-    return "".join(json.dumps(row) + "\n" for row in rows)
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
 def what_counts(reply: dict[str, Any]) -> dict[str, Any]:
@@ -72,7 +75,7 @@ def test_every_row_gets_the_reply_that_map_gives(rig: Rig, place: Path) -> None:
     """1,000 rows, one of which the model rejects; the replies to a pack come in several parts."""
     rig.model.behave = lambda payload: echo(payload) if payload.get("n") != 500 else status(422)(payload)
     rig.work(REPLY_MAX_BYTES="4096")
-    rows = [{"n": n, "text": f"é {n}", "id": BIG} for n in range(1000)]
+    rows = [{"n": n, "text": f"é\u2028 {n}", "id": BIG} for n in range(1000)]
     found = finish(start(rig, place, lines(rows), "--model", "m"), code=1)
     assert [reply["row"] for reply in found] == list(range(1000))
     assert {reply["outcome"] for reply in found} == {"miss", "failed"}

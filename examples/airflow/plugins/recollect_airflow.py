@@ -1,0 +1,99 @@
+"""An Airflow operator that gives its slot back while a file of payloads is worked on, and its trigger.
+
+This file and recollect_run.py belong where every Airflow process finds them (the plugins folder, or
+installed), not into a Dag bundle: the triggerer imports the trigger, and reads no bundles. All of them need
+recollect and RECOLLECT_BROKER_URL; the password in it is therefore in no table of Airflow's.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+from airflow.sdk import BaseOperator
+from airflow.sdk.exceptions import AirflowException, AirflowFailException
+from airflow.triggers.base import BaseTrigger, TriggerEvent
+from recollect_run import Run, depth
+
+
+class MapFile(BaseOperator):
+    """A reply for every row of `source`, in `target`; returns how many of each outcome.
+
+    `queue` names its reply queue, and two runs at once would take each other's replies: give the Dag
+    `max_active_runs=1`. What has no reply after `patience_seconds` fails the try; the next one asks for that
+    only, and what was answered meanwhile is a hit. Marking the task failed while it waits stops nothing:
+    what is enqueued is worked on, and remembered. (Airflow calls `on_kill` only where a process of the task
+    runs, and a trigger's `cleanup` also when a triggerer merely restarts: neither is a place to cancel.)
+    """
+
+    template_fields = ("source", "target")
+
+    def __init__(
+        self,
+        *,
+        source: str,
+        target: str,
+        queue: str,
+        model: str | None = None,
+        poll_seconds: float = 10.0,
+        patience_seconds: float = 6 * 3600.0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.source, self.target, self.queue, self.model = source, target, queue, model
+        self.poll_seconds, self.patience_seconds = poll_seconds, patience_seconds
+
+    def execute(self, context: Any) -> dict[str, int]:
+        """Ask for what has no reply yet, and leave the slot."""
+        run = self._run(context)
+        run.collect()  # what a try that died left in the queue
+        self.log.info("enqueued %d requests", run.ask(model=self.model))
+        return self._go_on(run, time.time() + self.patience_seconds)
+
+    def take(self, context: Any, event: dict[str, Any]) -> dict[str, int]:
+        """Back in a slot: take what is there."""
+        self.log.info("%s messages of replies are there", event["waiting"])
+        run = self._run(context)
+        run.collect()
+        return self._go_on(run, event["end"])
+
+    def _run(self, context: Any) -> Run:
+        try:
+            return Run(self.source, self.target, queue=self.queue, key=context["run_id"])
+        except ValueError as error:
+            raise AirflowFailException(str(error)) from None  # no retry would mend it
+
+    def _go_on(self, run: Run, end: float) -> dict[str, int]:
+        missing = len(run.missing())
+        if not missing:
+            return run.finish()
+        if time.time() >= end:
+            raise AirflowException(f"{missing} rows have no reply after {self.patience_seconds:.0f} s")
+        trigger = RepliesThere(self.queue, run.messages(), end, self.poll_seconds)
+        return self.defer(trigger=trigger, method_name="take")
+
+
+class RepliesThere(BaseTrigger):
+    """Fires when `least` messages wait in a run's reply queue, or at `end` (Unix seconds).
+
+    It only asks how many there are: it may run twice, or die, and every reply is still there for the task.
+    """
+
+    def __init__(self, queue: str, least: int, end: float, poll_seconds: float) -> None:
+        super().__init__()
+        self.queue, self.least, self.end, self.poll_seconds = queue, least, end, poll_seconds
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """See BaseTrigger."""
+        known = {"queue": self.queue, "least": self.least, "end": self.end, "poll_seconds": self.poll_seconds}
+        return "recollect_airflow.RepliesThere", known
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """See BaseTrigger."""
+        while True:
+            waiting = await asyncio.to_thread(depth, self.queue)
+            if waiting >= self.least or time.time() >= self.end:
+                yield TriggerEvent({"waiting": waiting, "end": self.end})
+                return
+            self.log.info("%d of %d messages of replies are there", waiting, self.least)
+            await asyncio.sleep(self.poll_seconds)

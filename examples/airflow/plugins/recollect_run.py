@@ -1,0 +1,143 @@
+"""One run of a file of payloads through a reply queue, in steps that may each be killed and repeated.
+
+Nothing here knows Airflow. What is known of a run is in files: the rows in `source`, the replies so far in
+`target.partial`, all of them, in the order of the rows, in `target`.
+"""
+
+import contextlib
+import hashlib
+import json
+import math
+import os
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from broker.base import BrokerUnreachable
+from recollect import Producer, Reply
+
+_SILENCE_SECONDS = 0.5
+
+
+def producer(**options: Any) -> Producer:
+    """The broker and prefix that the command line would take from the environment."""
+    prefix = os.environ.get("RECOLLECT_PREFIX", "recollect")
+    return Producer(os.environ["RECOLLECT_BROKER_URL"], prefix=prefix, **options)
+
+
+def map_file(source: str, target: str, *, model: str | None = None) -> dict[str, int]:
+    """A reply for every row, in their order; how many of each outcome. Waits for all of them."""
+    outcomes: Counter[str] = Counter()
+    partial = Path(f"{target}.partial")
+    with producer() as asked, Path(source).open("rb") as rows, partial.open("w") as out:
+        for reply in asked.map((json.loads(row) for row in rows), model=model, ordered=True):
+            outcomes[reply.outcome] += 1
+            out.write(json.dumps({"row": reply.index, **reply.as_dict()}) + "\n")
+    partial.replace(target)
+    return dict(outcomes)
+
+
+class Run:
+    """`queue` names the reply queue, which one run at a time may use; `key` is the same for every try of a
+    run, and no other run's. Raises ValueError for a row that is not JSON.
+
+    A request's id is made from `key` and its row: a second try knows the replies to the first, equal rows are
+    asked once, and a reply that was left by another run is nobody's.
+    """
+
+    def __init__(self, source: str, target: str, *, queue: str, key: str, pack: int = 32) -> None:
+        self._target, self._partial = Path(target), Path(f"{target}.partial")
+        self._queue, self._pack = queue, pack
+        self._ids: list[str] = []
+        self._payloads: dict[str, Any] = {}
+        for number, line in enumerate(Path(source).read_bytes().splitlines(), 1):
+            if line.strip():
+                self._add(f"{source}:{number}", key, line)
+
+    def _add(self, where: str, key: str, line: bytes) -> None:
+        digest = hashlib.blake2b(key.encode() + b"\n" + line, digest_size=16).hexdigest()
+        self._ids.append(digest)
+        try:
+            self._payloads[digest] = json.loads(line)
+        except ValueError as error:
+            raise ValueError(f"{where} is not JSON: {error}") from None
+
+    def missing(self) -> list[str]:
+        """The ids that have no reply yet."""
+        answered = self._answered()
+        return [digest for digest in self._payloads if digest not in answered]
+
+    def messages(self) -> int:
+        """How many reply messages have still to come, at least."""
+        return math.ceil(len(self.missing()) / self._pack)
+
+    def ask(self, *, model: str | None = None) -> int:
+        """Enqueue what has no reply yet; how many requests. Again after a crash: what was done is a hit."""
+        missing = self.missing()
+        refused: dict[str, Reply] = {}
+        requests = ({"id": digest, "payload": self._payloads[digest]} for digest in missing)
+        with producer() as asked:
+            sent = asked.enqueue(
+                requests,
+                run=self._queue,
+                model=model,
+                pack=self._pack,
+                whole_requests=True,
+                on_refused=lambda reply: refused.update({missing[reply.index]: reply}),
+            )
+        with self._kept() as out:
+            for digest, reply in refused.items():
+                _keep(out, digest, reply)
+        return sent
+
+    def collect(self) -> None:
+        """Take the replies that are there. Each is in the file before it leaves the queue."""
+        missing = set(self.missing())
+        with producer() as asked, self._kept() as out:
+            for reply in asked.collect(run=self._queue, timeout=_SILENCE_SECONDS):
+                if reply.id in missing:
+                    missing.remove(reply.id)
+                    _keep(out, reply.id, reply)
+
+    def finish(self) -> dict[str, int]:
+        """Give every row its reply and the file its name; how many rows of each outcome."""
+        answered = self._answered()
+        outcomes: Counter[str] = Counter()
+        whole = self._target.with_name(f"{self._target.name}.whole")
+        with whole.open("w") as out:
+            for row, digest in enumerate(self._ids):
+                outcomes[answered[digest]["outcome"]] += 1
+                out.write(json.dumps({"row": row, **answered[digest]}) + "\n")
+        whole.replace(self._target)
+        self._partial.unlink(missing_ok=True)
+        return dict(outcomes)
+
+    @contextlib.contextmanager
+    def _kept(self) -> Iterator[BinaryIO]:
+        with self._partial.open("ab") as out:
+            out.write(b"\n")  # the line before may be one that a killed try did not write to its end
+            yield out
+
+    def _answered(self) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        if self._partial.exists():
+            for line in self._partial.read_bytes().splitlines():
+                try:
+                    reply = json.loads(line)
+                    found[reply["id"]] = reply
+                except (ValueError, KeyError, TypeError):
+                    continue  # torn, or empty: as good as not there, and asked again
+        return found
+
+
+def _keep(out: BinaryIO, digest: str, reply: Reply) -> None:
+    out.write(json.dumps({**reply.as_dict(), "id": digest}).encode() + b"\n")
+    out.flush()
+
+
+def depth(queue: str) -> int:
+    """How many reply messages wait in a run's queue, none where the broker is away. Takes none."""
+    with contextlib.suppress(BrokerUnreachable), producer(reconnect_seconds=5.0) as asked:
+        return asked.depth(run=queue)
+    return 0
