@@ -170,7 +170,7 @@ def test_a_run_that_dies_anywhere_goes_on(redis_rig: Rig, place: Path, steps: Mo
     redis_rig.producer.enqueue([{"id": "of another run", "payload": 1}], run="q", whole_requests=True)
 
     def run() -> Any:
-        return steps.Run(source, target, queue="q", key="monday")
+        return steps.Run(source, target, run_name="q", key="monday")
 
     assert run().ask() == 40  # one cannot be sent, two are there already
     assert run().ask() == 40  # died before it could say so
@@ -192,11 +192,11 @@ def test_a_run_that_dies_anywhere_goes_on(redis_rig: Rig, place: Path, steps: Mo
     assert [reply["result"] for reply in found[:42]] == [{"echo": row} for row in rows[:42]]
     assert found[42]["error"]["kind"] == "invalid_request"
     assert redis_rig.model.calls == 40  # each row once; the other run asked for one of them
-    assert len(steps.Run(source, target, queue="q", key="tuesday").missing()) == 41
+    assert len(steps.Run(source, target, run_name="q", key="tuesday").missing()) == 41
 
 
 def test_a_row_that_is_no_json_is_named(place: Path, steps: ModuleType) -> None:
     """With its line, before anything is asked."""
     (place / "rows.jsonl").write_text("1\n\nno\n")
     with pytest.raises(ValueError, match=r"rows\.jsonl:3 is not JSON"):
-        steps.Run(str(place / "rows.jsonl"), str(place / "out.jsonl"), queue="q", key="k")
+        steps.Run(str(place / "rows.jsonl"), str(place / "out.jsonl"), run_name="q", key="k")

@@ -21,7 +21,7 @@ def score_texts() -> None:
         task_id="deferred",
         source="{{ params.source }}",
         target="{{ params.target }}",
-        queue="score-texts",
+        run_name="score-texts",
         poll_seconds=1,
     )
 

@@ -19,7 +19,7 @@ from recollect_run import Run, depth
 class MapFile(BaseOperator):
     """A reply for every row of `source`, in `target`; returns how many of each outcome.
 
-    `queue` names its reply queue, and two runs at once would take each other's replies: give the Dag
+    `run_name` is that of its reply queue, and two runs at once would take each other's replies: give the Dag
     `max_active_runs=1`. What has no reply after `patience_seconds` fails the try; the next one asks for that
     only, and what was answered meanwhile is a hit. Marking the task failed while it waits stops nothing:
     what is enqueued is worked on, and remembered. (Airflow calls `on_kill` only where a process of the task
@@ -33,14 +33,14 @@ class MapFile(BaseOperator):
         *,
         source: str,
         target: str,
-        queue: str,
+        run_name: str,
         model: str | None = None,
         poll_seconds: float = 10.0,
         patience_seconds: float = 6 * 3600.0,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.source, self.target, self.queue, self.model = source, target, queue, model
+        self.source, self.target, self.run_name, self.model = source, target, run_name, model
         self.poll_seconds, self.patience_seconds = poll_seconds, patience_seconds
 
     def execute(self, context: Any) -> dict[str, int]:
@@ -59,7 +59,7 @@ class MapFile(BaseOperator):
 
     def _run(self, context: Any) -> Run:
         try:
-            return Run(self.source, self.target, queue=self.queue, key=context["run_id"])
+            return Run(self.source, self.target, run_name=self.run_name, key=context["run_id"])
         except ValueError as error:
             raise AirflowFailException(str(error)) from None  # no retry would mend it
 
@@ -69,7 +69,7 @@ class MapFile(BaseOperator):
             return run.finish()
         if time.time() >= end:
             raise AirflowException(f"{missing} rows have no reply after {self.patience_seconds:.0f} s")
-        trigger = RepliesThere(self.queue, run.messages(), end, self.poll_seconds)
+        trigger = RepliesThere(self.run_name, run.messages(), end, self.poll_seconds)
         return self.defer(trigger=trigger, method_name="take")
 
 
@@ -79,19 +79,19 @@ class RepliesThere(BaseTrigger):
     It only asks how many there are: it may run twice, or die, and every reply is still there for the task.
     """
 
-    def __init__(self, queue: str, least: int, end: float, poll_seconds: float) -> None:
+    def __init__(self, run_name: str, least: int, end: float, poll_seconds: float) -> None:
         super().__init__()
-        self.queue, self.least, self.end, self.poll_seconds = queue, least, end, poll_seconds
+        self.run_name, self.least, self.end, self.poll_seconds = run_name, least, end, poll_seconds
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """See BaseTrigger."""
-        known = {"queue": self.queue, "least": self.least, "end": self.end, "poll_seconds": self.poll_seconds}
-        return "recollect_airflow.RepliesThere", known
+        names = ("run_name", "least", "end", "poll_seconds")
+        return "recollect_airflow.RepliesThere", {name: getattr(self, name) for name in names}
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """See BaseTrigger."""
         while True:
-            waiting = await asyncio.to_thread(depth, self.queue)
+            waiting = await asyncio.to_thread(depth, self.run_name)
             if waiting >= self.least or time.time() >= self.end:
                 yield TriggerEvent({"waiting": waiting, "end": self.end})
                 return

@@ -39,16 +39,16 @@ def map_file(source: str, target: str, *, model: str | None = None) -> dict[str,
 
 
 class Run:
-    """`queue` names the reply queue, which one run at a time may use; `key` is the same for every try of a
+    """`run_name` names the reply queue, which one run at a time may use; `key` is the same for every try of a
     run, and no other run's. Raises ValueError for a row that is not JSON.
 
     A request's id is made from `key` and its row: a second try knows the replies to the first, equal rows are
     asked once, and a reply that was left by another run is nobody's.
     """
 
-    def __init__(self, source: str, target: str, *, queue: str, key: str, pack: int = 32) -> None:
+    def __init__(self, source: str, target: str, *, run_name: str, key: str, pack: int = 32) -> None:
         self._target, self._partial = Path(target), Path(f"{target}.partial")
-        self._queue, self._pack = queue, pack
+        self._run_name, self._pack = run_name, pack
         self._ids: list[str] = []
         self._payloads: dict[str, Any] = {}
         for number, line in enumerate(Path(source).read_bytes().splitlines(), 1):
@@ -80,7 +80,7 @@ class Run:
         with producer() as asked:
             sent = asked.enqueue(
                 requests,
-                run=self._queue,
+                run=self._run_name,
                 model=model,
                 pack=self._pack,
                 whole_requests=True,
@@ -95,7 +95,7 @@ class Run:
         """Take the replies that are there. Each is in the file before it leaves the queue."""
         missing = set(self.missing())
         with producer() as asked, self._kept() as out:
-            for reply in asked.collect(run=self._queue, timeout=_SILENCE_SECONDS):
+            for reply in asked.collect(run=self._run_name, timeout=_SILENCE_SECONDS):
                 if reply.id in missing:
                     missing.remove(reply.id)
                     _keep(out, reply.id, reply)
@@ -136,8 +136,8 @@ def _keep(out: BinaryIO, digest: str, reply: Reply) -> None:
     out.flush()
 
 
-def depth(queue: str) -> int:
+def depth(run_name: str) -> int:
     """How many reply messages wait in a run's queue, none where the broker is away. Takes none."""
     with contextlib.suppress(BrokerUnreachable), producer(reconnect_seconds=5.0) as asked:
-        return asked.depth(run=queue)
+        return asked.depth(run=run_name)
     return 0
