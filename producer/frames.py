@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from producer.client import Producer
 from producer.tables import table_of
+from rows.columns import flat
 from wire.errors import Outcome
 from wire.reply import Reply
 
@@ -128,17 +129,9 @@ def _flattened(results: Sequence[Any]) -> dict[str, list[Any]]:
     """A column for each member that any result has, in the order in which they come."""
     columns: dict[str, list[Any]] = {}
     for row, result in enumerate(results):
-        members = [] if result is None else list(_members(_RESULT, result))
+        members = [] if result is None else list(flat(result, _RESULT))
         if len(dict(members)) < len(members):
             raise ValueError(f"flatten: two members of the result of row {row} (from 0) get the same name")
         for name, value in members:
             columns.setdefault(name, [None] * len(results))[row] = value
     return columns or {_RESULT: [None] * len(results)}
-
-
-def _members(name: str, value: Any) -> Iterator[tuple[str, Any]]:
-    if isinstance(value, dict) and value:
-        for inner, item in value.items():
-            yield from _members(f"{name}.{inner}", item)
-    else:
-        yield name, value
