@@ -133,5 +133,7 @@ def _flattened(results: Sequence[Any]) -> dict[str, list[Any]]:
         if len(dict(members)) < len(members):
             raise ValueError(f"flatten: two members of the result of row {row} (from 0) get the same name")
         for name, value in members:
-            columns.setdefault(name, [None] * len(results))[row] = value
+            if name not in columns:
+                columns[name] = [None] * len(results)
+            columns[name][row] = value
     return columns or {_RESULT: [None] * len(results)}
