@@ -96,8 +96,8 @@ lock: ## pin what is installed (needs uv)
 	$(PIN) deploy/requirements.in -o deploy/requirements.lock
 	$(PIN) -c requirements.lock pyproject.toml -o deploy/runtime.lock
 	$(PIN) -c requirements.lock examples/deep/requirements.in -o examples/deep/requirements.lock
-	$(PIN) -c requirements.lock examples/airflow/requirements.in -o examples/airflow/requirements.lock
-	$(PIN) -c requirements.lock examples/frames/requirements.in -o examples/frames/requirements.lock
+	$(PIN) -c deploy/runtime.lock examples/airflow/requirements.in -o examples/airflow/requirements.lock
+	$(PIN) -c deploy/runtime.lock examples/frames/requirements.in -o examples/frames/requirements.lock
 
 clean: ## everything made here
 	rm -rf $(VENV) .airflow .audit .bench .deep .frames examples/node/node_modules .tools .recollect build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
