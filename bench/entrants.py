@@ -140,7 +140,7 @@ class OwnEntrant:
         broker = open_broker(self._url, self.names)
         broker.connect()
         try:
-            for queue in (self.names.requests, self.names.replies):
+            for queue in (*self.names.worked, self.names.replies):
                 broker.purge(queue)
         finally:
             broker.close()

@@ -64,6 +64,7 @@ def _enqueue(arguments: argparse.Namespace) -> int:
                 whole_requests=arguments.requests,
                 on_refused=lambda reply: tally.add_row(rows.row(reply)),
                 on_sent=on_sent,
+                priority=arguments.priority,
                 **directives(arguments),
             )
         except KeyboardInterrupt:
@@ -107,7 +108,11 @@ def _call(arguments: argparse.Namespace) -> int:
     with open_producer(arguments) as producer:
         try:
             reply = producer.call(
-                payload, model=arguments.model, timeout=arguments.timeout, **directives(arguments)
+                payload,
+                model=arguments.model,
+                timeout=arguments.timeout,
+                priority=arguments.priority,
+                **directives(arguments),
             )
         except TimeoutError as error:
             return _complain(str(error), UNREACHABLE)

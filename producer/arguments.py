@@ -3,6 +3,8 @@
 import argparse
 from collections.abc import Callable, Mapping
 
+from wire.names import PRIORITIES
+
 Command = Callable[[argparse.Namespace], int]
 _EXAMPLES = """examples:
   python -m producer map rows.jsonl -o out.jsonl --model sentiment
@@ -64,6 +66,9 @@ def build_parser(commands: Mapping[str, Command]) -> argparse.ArgumentParser:
         _add_common(command)
         command.set_defaults(run_command=commands[name])
     enqueue.add_argument("--no-reply", action="store_true", help="nobody collects: send no replies")
+    for command, usual in ((mapping, "bulk"), (enqueue, "bulk"), (call, "interactive")):
+        what = f"interactive is served first (default: {usual})"
+        command.add_argument("--priority", choices=PRIORITIES, default=usual, help=what)
     for command in (enqueue, collect):
         command.add_argument("--run", metavar="NAME", help="keeps the replies of this run apart")
     return parser

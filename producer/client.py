@@ -16,7 +16,7 @@ from producer.lines import common_fields, replies_in, waiting_fields
 from producer.post import Post
 from producer.traffic import POLL_SECONDS, Traffic, Wait
 from producer.window import Pack, Window
-from wire.names import Names
+from wire.names import Names, Priority
 from wire.reply import Reply
 
 _CHOICE = """Producer needs the broker's URL: Producer("embedded:") on one machine, for trying out,
@@ -85,6 +85,7 @@ class Producer:
         ordered: bool = False,
         whole_requests: bool = False,
         reply_timeout: float = 300.0,
+        priority: Priority = "bulk",
         **directives: Any,
     ) -> Iterator[Reply]:
         """A reply for every payload, as they come; with `ordered`, in the order of the input.
@@ -96,23 +97,31 @@ class Producer:
         `ttl`, `max_age` and `stale_if_error` in seconds; `deadline` in Unix seconds. `traceparent` may be
         given beside them, here and to `call` and `enqueue`; ValueError where it is not of the W3C form.
         What is unanswered is sent again after a reconnect, and when nothing came for `reply_timeout` seconds.
+        What has the `priority` `interactive` is served before what is `bulk`.
         """
         if in_flight < 1 or pack < 1:
             raise ValueError(f"in_flight and pack must be at least 1; got {in_flight} and {pack}")
         fields, pack = waiting_fields(model, directives), min(pack, in_flight)
         feed = Feed(payloads, fields, self._stem(), pack=pack, whole=whole_requests, waits=True)
-        return self._driven(self._map(feed, Window(ordered=ordered), in_flight, reply_timeout))
+        window = Window(self._names.requests_of(priority), ordered=ordered)
+        return self._driven(self._map(feed, window, in_flight, reply_timeout))
 
     def call(
-        self, payload: Any, *, model: str | None = None, timeout: float = 60.0, **directives: Any
+        self,
+        payload: Any,
+        *,
+        model: str | None = None,
+        timeout: float = 60.0,
+        priority: Priority = "interactive",
+        **directives: Any,
     ) -> Reply:
-        """The reply to one payload.
+        """The reply to one payload; `priority` as for `map`.
 
         Raises TimeoutError after `timeout` seconds, or BrokerUnreachable where there was no broker so long.
         """
         end, fields = self._clock() + timeout, waiting_fields(model, directives)
         feed = Feed([payload], fields, self._stem(), pack=1, whole=False, waits=True)
-        steps = self._map(feed, Window(), 1, math.inf)
+        steps = self._map(feed, Window(self._names.requests_of(priority)), 1, math.inf)
         with self._courier.until(end), contextlib.closing(steps):
             for step in steps:
                 if isinstance(step, Reply):
@@ -134,6 +143,7 @@ class Producer:
         whole_requests: bool = False,
         on_refused: Callable[[Reply], None] | None = None,
         on_sent: Callable[[int], None] | None = None,
+        priority: Priority = "bulk",
         **directives: Any,
     ) -> int:
         """Send without waiting; how many requests were sent. `collect` gets the replies of `run`, or all.
@@ -145,6 +155,7 @@ class Producer:
         Messages are sent many at a time. One that is complete 50 ms or more after the last sending goes
         before the next payload is read; sooner, it may wait for that one, however long it takes to come.
         """
+        queue = self._names.requests_of(priority)
         reply_to = self._names.replies if run is None else self._names.replies_for(run)
         if reply:
             self._courier.declare(reply_to)
@@ -153,7 +164,7 @@ class Producer:
         fields = common_fields(model, directives)
         feed = Feed(payloads, fields, self._stem(), pack=pack, whole=whole_requests, waits=False)
         answer_to = reply_to if reply else None
-        post = Post(self._courier, self._names.requests, answer_to, on_refused, on_sent, clock=self._clock)
+        post = Post(self._courier, queue, answer_to, on_refused, on_sent, clock=self._clock)
         return self._done(post.send(feed))
 
     def collect(self, *, run: str | None = None, timeout: float = 10.0) -> Iterator[Reply]:
@@ -162,9 +173,8 @@ class Producer:
         A message of replies is acknowledged when the next reply is asked for after its last; what was not
         taken goes back. One that is no reply is passed over.
         """
-        return self._driven(
-            self._collect(self._names.replies if run is None else self._names.replies_for(run), timeout)
-        )
+        queue = self._names.replies if run is None else self._names.replies_for(run)
+        return self._driven(self._collect(queue, timeout))
 
     def depth(self, *, run: str | None = None) -> int:
         """How many messages wait for `collect`: takes none of them.
@@ -219,6 +229,7 @@ class Producer:
             if refused is not None:
                 window.land(refused)
             if pack.lines:
+                pack.queue = window.queue
                 self._dispatch(pack)
                 window.sent(pack)
             elif refused is None:

@@ -77,8 +77,9 @@ class Traffic:
     def dispatch(self, packs: Sequence[Pack]) -> None:
         """Send, confirmed, in one go."""
         inbox = self._own_inbox()
-        if packs:
-            self._courier.send(self._names.requests, [pack.message(inbox, time.time()) for pack in packs])
+        for queue in dict.fromkeys(pack.queue for pack in packs):
+            its = [pack for pack in packs if pack.queue == queue]
+            self._courier.send(queue, [pack.message(inbox, time.time()) for pack in its])
         for pack in packs:
             pack.connection = self._courier.connections
 

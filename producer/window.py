@@ -33,6 +33,7 @@ class Pack:
     parts: dict[int, bytes] = field(default_factory=dict)
     connection: int = -1
     traceparent: str | None = None
+    queue: str = ""
 
     def fits(self, line: bytes) -> bool:
         """Whether one more may travel along. A large one goes alone: it would have its neighbours refused."""
@@ -68,10 +69,12 @@ class Pack:
 class Window:
     """The packs that are sent and not yet answered, and the replies that landed and were not taken yet.
 
-    `taken` counts the replies that were; with `ordered` they are taken by index, without a gap.
+    `queue` is where they are sent. `taken` counts the replies that were; with `ordered` they are taken by
+    index, without a gap.
     """
 
-    def __init__(self, *, ordered: bool = False) -> None:
+    def __init__(self, queue: str = "", *, ordered: bool = False) -> None:
+        self.queue = queue
         self._packs: dict[str, Pack] = {}
         self._landed: deque[Reply] = deque()
         self._early: dict[int, Reply] = {}

@@ -4,7 +4,11 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import Literal
 from urllib.parse import quote
+
+Priority = Literal["bulk", "interactive"]
+PRIORITIES: tuple[Priority, ...] = ("bulk", "interactive")
 
 _PREFIX = re.compile(r"[a-z][a-z0-9_-]{0,31}")
 _SUFFIX = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -14,14 +18,16 @@ _SUFFIX = re.compile(r"[A-Za-z0-9_-]{1,64}")
 class Names:
     """The names of one installation. `prefix` keeps two installations on one server apart.
 
-    `requests`: the queue that producers fill. `misses`: requests that were looked up, not found, and wait for
-    the model. `replies`: the shared reply queue, for requests without a `reply_to`, or with one that is
-    refused. `dead`: dead letters. `paused`: while a message is in it, workers take nothing.
+    `interactive` and `requests`: the queues that producers fill; the first is read first. `misses`: requests
+    that were looked up, not found, and wait for the model. `replies`: the shared reply queue, for requests
+    without a `reply_to`, or with one that is refused. `dead`: dead letters. `paused`: while a message is in
+    it, workers take nothing.
 
     Raises ValueError for a prefix that is not a lower-case letter followed by up to 31 of a-z 0-9 _ -.
     """
 
     prefix: str = "recollect"
+    interactive: str = field(init=False)
     requests: str = field(init=False)
     misses: str = field(init=False)
     replies: str = field(init=False)
@@ -33,13 +39,24 @@ class Names:
             raise ValueError(
                 f"prefix {self.prefix!r} must be a lower-case letter, then up to 31 of a-z 0-9 _ -"
             )
-        for name in ("requests", "misses", "replies", "dead", "paused"):
+        for name in ("interactive", "requests", "misses", "replies", "dead", "paused"):
             object.__setattr__(self, name, f"{self.prefix}.{name}")
 
     @property
     def queues(self) -> tuple[str, ...]:
         """All queues that every installation has."""
-        return (self.requests, self.misses, self.replies, self.dead, self.paused)
+        return (*self.worked, self.replies, self.dead, self.paused)
+
+    @property
+    def worked(self) -> tuple[str, str, str]:
+        """The queues that workers take from."""
+        return (self.interactive, self.requests, self.misses)
+
+    def requests_of(self, priority: str) -> str:
+        """The queue of requests of a priority. Raises ValueError for one that is none."""
+        if priority not in PRIORITIES:
+            raise ValueError(f"priority {str(priority)[:80]!r} must be one of: {', '.join(PRIORITIES)}")
+        return self.interactive if priority == "interactive" else self.requests
 
     def replies_for(self, name: str) -> str:
         """The reply queue called `name`: 1 to 64 of A-Z a-z 0-9 _ -. Raises ValueError for another name."""

@@ -130,7 +130,7 @@ def _parser() -> argparse.ArgumentParser:
     add_plan(sub, common)
     queue = sub.add_parser("queue", parents=[common], help="the waiting messages")
     queue.add_argument("action", choices=["stats", "purge", "pause", "resume"])
-    queue.add_argument("--queue", help="purge: requests, misses, replies, dead, or a full name")
+    queue.add_argument("--queue", help="purge: interactive, requests, misses, replies, dead, or a full name")
     queue.add_argument("--yes", action="store_true", help="purge without asking")
     queue.add_argument("--json", action="store_true")
     add_dead(sub, common)

@@ -17,10 +17,11 @@ import orjson
 from wire.errors import InvalidRequest
 from wire.key import canonical
 from wire.values import refuse_large_integers
+from worker.attempt import Attempt
 from worker.calls import Callee
 from worker.console import FAILED, OK, UsageError, print_json, say
 from worker.models import build_callee
-from worker.pool import Attempt, Batching, Pool
+from worker.pool import Batching, Pool
 from worker.sources import Loaded
 
 MOST = 1024

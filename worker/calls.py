@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 from wire.errors import ErrorKind, Failure
+from worker.attempt import Attempt
 from worker.gate import Gate
-from worker.model import DeadlinePassed, ModelError, Target, TimedOut, TransientFailure
-from worker.pool import Attempt, Batching, Pool
+from worker.model import DeadlinePassed, Target, TimedOut, TransientFailure, named, said
+from worker.pool import Batching, Pool
 from worker.retry import RetryPolicy
 
 # A target's own timeout comes first: it frees its thread. The loop's is for those that have none.
@@ -72,6 +73,7 @@ class _Call:
     ends_at: float
     attempts: int  # that have been made
     traceparent: str | None
+    is_interactive: bool
     begun: float = 0.0  # of the first attempt: the wait for a thread is not the model's budget
 
 
@@ -90,7 +92,7 @@ class Calls:
         self._deferred: deque[_Call] = deque()
         self._timers: list[tuple[float, int, _Call]] = []
         self._order = itertools.count()
-        self._under_way: Counter[str] = Counter()
+        self._under_way, self._interactive = Counter[str](), Counter[str]()
         self._pools = {
             name: Pool(name, callee.target, callee.concurrency, self._on_end, callee.batching)
             for name, callee in callees.items()
@@ -106,16 +108,23 @@ class Calls:
         ends_at: float = math.inf,
         attempts: int = 0,
         traceparent: str | None = None,
+        is_interactive: bool = False,
     ) -> None:
         """Begin a call, a part of the trace of `traceparent`, shared with no other if `alone`. Nobody waits
-        after `ends_at` (monotonic seconds); `attempts` were made before. Its end comes out of `advance`."""
+        after `ends_at` (monotonic seconds); `attempts` were made before. What is interactive gets the next
+        thread that is free. Its end comes out of `advance`."""
         self._under_way[model] += 1
+        self._interactive[model] += is_interactive
         made = min(attempts, self._callees[model].retry.attempts - 1)
-        self._attempt(_Call(model, payload, tag, alone, ends_at, made, traceparent))
+        self._attempt(_Call(model, payload, tag, alone, ends_at, made, traceparent, is_interactive))
 
     def under_way(self, model: str) -> int:
         """How many calls of a model have begun and not ended; a wait between two attempts counts."""
         return self._under_way[model]
+
+    def interactive(self, model: str) -> int:
+        """How many of those are interactive."""
+        return self._interactive[model]
 
     def in_progress(self, model: str) -> int:
         """How many calls the threads of a model are making. For any thread."""
@@ -162,14 +171,18 @@ class Calls:
             if 1 < call.attempts + 1 == callee.retry.attempts:
                 call.alone = True
             attempt = Attempt(call, call.payload, alone=call.alone, ends_at=call.ends_at)
-            attempt.traceparent = call.traceparent
+            attempt.traceparent, attempt.is_interactive = call.traceparent, call.is_interactive
             self._pools[call.model].submit(attempt)
         else:
             self._deferred.append(call)
 
     def _put_off(self, call: _Call) -> Answered:
-        self._under_way[call.model] -= 1
+        self._leave(call)
         return deferred(call.tag, self._callees[call.model].gate, call.attempts)
+
+    def _leave(self, call: _Call) -> None:
+        self._under_way[call.model] -= 1
+        self._interactive[call.model] -= call.is_interactive
 
     def _on_end(self, attempt: Attempt) -> None:
         self._ended.append(attempt)
@@ -192,7 +205,7 @@ class Calls:
         self._tell(attempt)
         error, seconds = attempt.error, attempt.ended - attempt.begun
         if error is None:
-            self._under_way[call.model] -= 1
+            self._leave(call)
             return Answered(call.tag, attempt.result, None, attempt.begun_at, seconds / attempt.rows)
         if isinstance(error, TransientFailure) and self._retry(call, error):
             return None
@@ -201,8 +214,8 @@ class Calls:
             call.alone = True
             self._attempt(call)
             return None
-        self._under_way[call.model] -= 1
-        failure = Failure(error.kind, _said(error, attempt.rows if attempt.is_shared else 1), call.attempts)
+        self._leave(call)
+        failure = Failure(error.kind, said(error, attempt.rows if attempt.is_shared else 1), call.attempts)
         return Answered(call.tag, None, failure, attempt.begun_at, seconds)
 
     def _tell(self, attempt: Attempt) -> None:
@@ -210,7 +223,7 @@ class Calls:
         if isinstance(error, DeadlinePassed):
             return  # it was not made
         attempt.call.attempts += 1
-        self._observer.model_attempt(model, _named(error), attempt.ended - attempt.begun)
+        self._observer.model_attempt(model, named(error), attempt.ended - attempt.begun)
         gate = self._callees[model].gate
         if attempt.leads:
             gate.ended(error)
@@ -235,16 +248,3 @@ def deferred(tag: Any, gate: Gate, attempts: int) -> Answered:
     """The end of a call that is not made now, after so many attempts."""
     failure = Failure(ErrorKind.MODEL_UNAVAILABLE, gate.why, attempts)
     return Answered(tag, None, failure, 0.0, gate.down_seconds, is_deferred=True)
-
-
-def _said(error: ModelError, rows: int) -> str:
-    """Of what `rows` share without the model's own words: they may be about another's payload."""
-    return str(error) if rows == 1 else f"{str(error).partition(': ')[0]}, for {rows} requests"
-
-
-def _named(error: ModelError | None) -> str:
-    if error is None:
-        return "ok"
-    if isinstance(error, TimedOut):
-        return "timeout"
-    return "transient" if isinstance(error, TransientFailure) else "permanent"

@@ -76,7 +76,7 @@ def queue(arguments: argparse.Namespace, loaded: Loaded) -> int:
 
 
 def _purge(broker: Broker, names: Names, arguments: argparse.Namespace) -> int:
-    known = {"requests": names.requests, "misses": names.misses, "replies": names.replies, "dead": names.dead}
+    known = {name.removeprefix(f"{names.prefix}."): name for name in names.queues if name != names.paused}
     name = known.get(arguments.queue, arguments.queue)
     if name not in known.values() and not (name and names.is_reply_queue(name)):
         raise UsageError(f"error: queue purge needs --queue, one of: {', '.join(known)}")

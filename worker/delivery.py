@@ -31,6 +31,7 @@ class Delivery:
     `outcomes` has one for each request that is answered, `failures` the model's name with each; `hits` has
     one for each that was remembered. `is_second`: it was looked up before and has waited for its
     model, `waits_since` (Unix seconds), after `attempts` by position. `found_down`: because that is down.
+    `is_interactive`: it goes before others.
     """
 
     __slots__ = (
@@ -40,6 +41,7 @@ class Delivery:
         "failures",
         "found_down",
         "hits",
+        "is_interactive",
         "is_postponed",
         "is_second",
         "message",
@@ -56,7 +58,7 @@ class Delivery:
         self.hits: list[Hit] = []
         self._replies: list[bytes] = [b""] * len(requests)
         self._left = len(requests)
-        self.is_second = self.is_postponed = self.found_down = False
+        self.is_second = self.is_interactive = self.is_postponed = self.found_down = False
         self.waits_since: float | None = None
         self.attempts: dict[int, int] = {}
 
@@ -175,7 +177,9 @@ def open_delivery(message: Message, names: Names, limits: Limits, received: floa
     if "deadline" in message.headers:
         requests = _by_deadline(requests, message.headers)
     delivery = Delivery(message, requests, received)
-    if message.queue == names.misses:
+    if message.queue == names.interactive:
+        delivery.is_interactive = True
+    elif message.queue == names.misses:
         delivery.is_second, delivery.waits_since = True, _waits_since(message)
         delivery.attempts = _attempts(message.headers.get(_ATTEMPTS))
     return delivery

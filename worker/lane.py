@@ -20,6 +20,9 @@ from worker.job import Job
 # Twice what runs, so that a thread that is free finds its next call here. What has waited already is taken
 # once more: else the misses of new messages could keep it waiting for ever.
 _ROUNDS, SECOND_ROUNDS = 2, 4
+# Of what is interactive, beside all others: it goes before them, and must not fill a worker without end.
+INTERACTIVE_ROUNDS = 8
+_SHARE = 4  # of `most_bytes`, for what is interactive
 _LOOKS = 256
 _FOLLOWERS = 4  # who waits for the call of another takes no thread, and would only come back for the same
 _REST_SECONDS, _SHORT_REST_SECONDS = 1.0, 0.05
@@ -29,7 +32,9 @@ class Lane:
     """Decides which messages wait. `clock` is monotonic; `finish` is given what is not called now.
 
     At most four times `in_flight` requests, or what the models can do in a few rounds, if that is more, and
-    `most_bytes` of messages are held for a model, and what came with the last of them.
+    `most_bytes` of messages are held for a model, and what came with the last of them. Beyond that, so that
+    nobody waits for a bulk run: what a model can do in eight rounds, and a quarter of the bytes, of what is
+    interactive.
     """
 
     def __init__(
@@ -48,7 +53,12 @@ class Lane:
         rows = sum(callee.most_rows for callee in callees.values())
         self._most, self._most_bytes = max(_FOLLOWERS * in_flight, SECOND_ROUNDS * rows), most_bytes
         self._intake = Intake(_ROUNDS * rows, self._most_bytes)
+        self._interactive = Intake(in_flight, most_bytes // _SHARE)
         self._rests_until = 0.0
+
+    def interactive_credit(self) -> int:
+        """How many messages to take from the interactive queue."""
+        return self._interactive.credit()
 
     def credit(self, held: Collection[Delivery]) -> int:
         """How many messages to take from the misses queue while so many deliveries are held."""
@@ -70,7 +80,8 @@ class Lane:
         for delivery, group in _by_delivery(jobs).items():
             its = [job for job in group if job not in alone]
             new = [job for job in its if not (self._flights.covers(job) or (job.joins and job.key in keys))]
-            if delivery.is_postponed or not self._have_room(new, taken, delivery, is_free=is_free):
+            has_room = self._have_room(new, taken, delivery, is_free=is_free)
+            if delivery.is_postponed or not (has_room or self._goes_before(new, taken, delivery, held)):
                 for _ in its:
                     delivery.postpone()
             else:
@@ -80,8 +91,10 @@ class Lane:
         return begun
 
     def learn(self, deliveries: Iterable[Delivery]) -> None:
-        """What was taken from the misses queue, after it was admitted: where much of it has to wait on, the
-        queue is left alone for a while."""
+        """What was taken, after it was admitted: where much of what came from the misses queue has to wait
+        on, that queue is left alone for a while."""
+        deliveries = list(deliveries)
+        self._interactive.learn([delivery for delivery in deliveries if delivery.is_interactive])
         seconds = [delivery for delivery in deliveries if delivery.is_second]
         if seconds:
             self._intake.learn(seconds)
@@ -128,6 +141,19 @@ class Lane:
         rounds = SECOND_ROUNDS if delivery.is_second else _ROUNDS
         names = {job.model.name for job in jobs}
         return is_free and all(self._has_room(name, taken[name], rounds) for name in names)
+
+    def _goes_before(
+        self, jobs: Iterable[Job], taken: Mapping[str, int], delivery: Delivery, held: Collection[Delivery]
+    ) -> bool:
+        """Whether it is interactive, and there is room for what is."""
+        if not delivery.is_interactive:
+            return False
+        names = {job.model.name for job in jobs}
+        size = sum([len(other.message.body) for other in held if other.is_interactive])
+        return size < self._most_bytes // _SHARE and all(
+            self._calls.interactive(name) + taken[name] < INTERACTIVE_ROUNDS * self._callees[name].most_rows
+            for name in names
+        )
 
     def _is_free(self, held: Collection[Delivery]) -> bool:
         requests = sum([len(delivery.requests) for delivery in held])

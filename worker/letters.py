@@ -220,10 +220,10 @@ def replay_refusal(letter: Letter, names: Names) -> str | None:
         return "its envelope could not be read, so what was in it cannot be sent again as it was"
     if not queue:
         return "it does not say which queue it came from"
-    if queue not in (names.requests, names.misses) and not names.is_reply_queue(queue):
+    if queue not in names.worked and not names.is_reply_queue(queue):
         return (
             f"it says that it came from {queue[:80]!r}; "
-            f"expected {names.requests}, {names.misses} or a reply queue of {names.prefix}"
+            f"expected {', '.join(names.worked)} or a reply queue of {names.prefix}"
         )
     return None
 

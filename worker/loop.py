@@ -8,7 +8,7 @@ import contextlib
 import random
 from collections.abc import Callable
 
-from broker.base import Broker, BrokerError, BrokerLost, BrokerUnreachable, Settlement
+from broker.base import Broker, BrokerError, BrokerLost, BrokerUnreachable, Message, Settlement
 from wire.message import Limits
 from wire.names import Names
 from worker.delivery import Delivery
@@ -47,7 +47,7 @@ class Loop:
         dead_letter_failed: bool,
     ) -> None:
         self._broker, self._work, self._observer = broker, work, observer
-        self._requests, self._misses = names.requests, names.misses
+        self._interactive, self._requests, self._misses = names.worked
         self._clock, self._sleep = clock, sleep
         self._intake, self._reconnect_max_seconds = intake, reconnect_max_seconds
         self._drain_seconds, self._retry, self._is_paused = drain_seconds, retry, is_paused
@@ -93,19 +93,31 @@ class Loop:
         self._advance()
         messages = self._broker.receive(self._credit(), self._patience())
         ordinary = self._suspects.put_aside(messages)
+        interactive = [message for message in ordinary if message.queue == self._interactive]
+        if interactive:  # answered on its own: it does not wait for the work on the others
+            self._begin(interactive)
+            ordinary = [message for message in ordinary if message.queue != self._interactive]
         if ordinary:
-            deliveries = self._work.begin(ordinary, self._open)
-            self._hold(deliveries)
+            deliveries = self._begin(ordinary)
             self._intake.learn([delivery for delivery in deliveries if not delivery.is_second])
-            self._commit()
+
+    def _begin(self, messages: list[Message]) -> list[Delivery]:
+        deliveries = self._work.begin(messages, self._open)
+        self._hold(deliveries)
+        self._commit()
+        return deliveries
 
     def _credit(self) -> dict[str, int]:
-        """What has waited for its model comes first, as far as there is room for it."""
+        """What is interactive comes first; then what has waited for its model, as far as there is room."""
         if self._is_paused():
             return {}
         if self._suspects or self._work.is_overfull(self._open):
-            return {self._misses: 0, self._requests: 0}
-        return {self._misses: self._work.credit(self._open), self._requests: self._intake.credit()}
+            return {self._interactive: 0, self._misses: 0, self._requests: 0}
+        return {
+            self._interactive: self._work.interactive_credit(),
+            self._misses: self._work.credit(self._open),
+            self._requests: self._intake.credit(),
+        }
 
     def _advance(self, *, wait: bool = False) -> None:
         """Answer what the models answered, go on with what runs alone, settle.

@@ -183,3 +183,18 @@ def result_from_python(value: Any, max_bytes: int) -> bytes:
         except InvalidRequest as error:
             raise BadResult(str(error)) from None
     return result
+
+
+def named(error: ModelError | None) -> str:
+    """How the metric of attempts calls this end of one."""
+    if error is None:
+        return "ok"
+    if isinstance(error, TimedOut):
+        return "timeout"
+    return "transient" if isinstance(error, TransientFailure) else "permanent"
+
+
+def said(error: ModelError, rows: int) -> str:
+    """What the reply says of an error that `rows` requests share: where they are several it is without the
+    model's own words, which may be about another's payload."""
+    return str(error) if rows == 1 else f"{str(error).partition(': ')[0]}, for {rows} requests"

@@ -4,13 +4,12 @@ The loop decides when a call has taken too long. Its thread cannot be stopped, s
 takes its place, and what it brings later is dropped. Too many of those, and the process is better replaced.
 """
 
-import math
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from worker.attempt import Attempt, Line
 from worker.model import DeadlinePassed, ModelError, Rejection, Target, TransientFailure
 
 _MOST_BYTES = 16 << 20  # of payloads in one call, or nearly
@@ -21,28 +20,6 @@ class Batching(NamedTuple):
 
     size: int
     wait_seconds: float
-
-
-class Attempt:
-    """One payload's part in a model call: set up by the loop, filled in by a thread, read by the loop when it
-    is done. `alone` says that it shares its call with no other, `ends_at` (monotonic seconds) until when
-    somebody wants it, `traceparent` of which trace it is a part; `rows` is how many shared it, one of them
-    `leads`, and the error of the call as a whole `is_shared`."""
-
-    __slots__ = (
-        "alone", "begun", "begun_at", "call", "ended", "ends_at", "error", "is_shared", "leads", "payload",
-        "result", "rows", "traceparent",
-    )  # fmt: skip
-
-    def __init__(self, call: Any, payload: bytes, *, alone: bool = False, ends_at: float = math.inf) -> None:
-        self.call, self.payload, self.alone, self.ends_at = call, payload, alone, ends_at
-        self.traceparent: str | None = None
-        self.leads = self.is_shared = False
-        self.begun = self.ended = 0.0  # monotonic seconds; 0 while it has not begun
-        self.begun_at = 0.0  # Unix seconds
-        self.result: bytes | None = None
-        self.error: ModelError | None = None
-        self.rows = 1
 
 
 class _Load:
@@ -74,7 +51,7 @@ class Pool:
     ) -> None:
         self._name, self._target, self.size, self._done = name, target, size, done
         self._batching = batching
-        self._waiting: deque[Attempt | None] = deque()
+        self._waiting = Line()
         self._ready, self._gathering = threading.Condition(), threading.Lock()
         self._running: set[_Load] = set()
         self._held_until = 0.0
@@ -101,11 +78,7 @@ class Pool:
     def withdraw(self) -> list[Attempt]:
         """Take back what has not begun."""
         with self._ready:
-            waiting = [attempt for attempt in self._waiting if attempt is not None]
-            ends = [attempt for attempt in self._waiting if attempt is None]
-            self._waiting.clear()
-            self._waiting.extend(ends)
-        return waiting
+            return self._waiting.withdraw()
 
     def overdue(self, now: float, seconds: float) -> list[Attempt]:
         """Write off the calls that began more than `seconds` ago, and return what was in them."""
@@ -127,7 +100,7 @@ class Pool:
 
     def _put(self, attempt: Attempt | None) -> None:
         with self._ready:
-            self._waiting.append(attempt)
+            self._waiting.put(attempt)
             self._ready.notify()
 
     def _grow(self) -> None:
@@ -151,7 +124,7 @@ class Pool:
         would each take one."""
         with self._gathering, self._ready:
             self._await_work()
-            first = self._waiting.popleft()
+            first = self._waiting.take()
             if first is None:
                 return []
             taken = [first]
@@ -160,19 +133,19 @@ class Pool:
             end = time.monotonic() + self._batching.wait_seconds
             size = len(first.payload)
             while len(taken) < self._batching.size and size < _MOST_BYTES and self._has_another(end):
-                following = self._waiting[0]
+                following = self._waiting.first
                 if following is None or following.alone:
                     break
                 taken.append(following)
                 size += len(following.payload)
-                self._waiting.popleft()
+                self._waiting.take()
             return taken
 
     def _await_work(self) -> None:
         """Until something waits, and the model wants to be asked."""
         while True:
             left = self._held_until - time.monotonic()
-            if self._waiting and (left <= 0 or self._waiting[0] is None):
+            if self._waiting and (left <= 0 or self._waiting.first is None):
                 return
             self._ready.wait(left if self._waiting else None)
 

@@ -34,7 +34,7 @@ class Queues:
 
     def __init__(self, names: Names, clock: Callable[[], float]) -> None:
         self._names, self._clock = names, clock
-        self._worked = (names.requests, names.misses)
+        self._worked = names.worked
         self._taken = dict.fromkeys(self._worked, _NEVER)
         self._empty = dict.fromkeys(self._worked, _NEVER)
         self._first_seen: float | None = None
@@ -44,7 +44,7 @@ class Queues:
         """Why they cannot be looked at; what is known is then what was seen last."""
 
     @property
-    def worked(self) -> tuple[str, str]:
+    def worked(self) -> tuple[str, ...]:
         """The queues that workers take from."""
         return self._worked
 

@@ -31,6 +31,10 @@ class Work:
         """How many messages to take from the misses queue while so many deliveries are held."""
         return self._lane.credit(held)
 
+    def interactive_credit(self) -> int:
+        """How many messages to take from the interactive queue."""
+        return self._lane.interactive_credit()
+
     def is_overfull(self, held: Collection[Delivery]) -> bool:
         """Whether nothing more is to be taken from any queue."""
         return self._lane.is_overfull(held)
@@ -64,6 +68,7 @@ class Work:
             ends_at=ends_at,
             attempts=job.attempts,
             traceparent=job.delivery.traceparent,
+            is_interactive=job.delivery.is_interactive,
         )
 
     def go_on(self) -> list[Answered]:

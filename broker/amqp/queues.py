@@ -23,7 +23,7 @@ def declare_all(channel: Channel, names: Names) -> None:
     """The prefix's own queues. Raises OtherArguments."""
     for queue in (names.dead, names.replies, names.paused):
         declare(channel, queue)
-    for queue in (names.requests, names.misses):
+    for queue in names.worked:
         _declare(channel, queue, _work_arguments(names))
 
 

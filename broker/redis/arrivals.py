@@ -48,6 +48,8 @@ class Arrivals:
         if ahead:
             return self._besides(ahead, credit)
         end, left = time.monotonic() + timeout, timeout
+        if left > 0 and len(credit) > 1:  # else one that always gives would keep us from the others
+            self._ask_of_empty(credit)
         while True:
             messages = _gathered(self._there(credit, at_once=left <= 0))
             if messages or left <= 0:
@@ -80,11 +82,14 @@ class Arrivals:
         found: list[Message] = []
         if others:
             with contextlib.suppress(BrokerLost):  # `ahead` is in the books, and must reach its user
-                for queue, most in others.items():
-                    if queue in self._empty and not self._is_asked(queue):
-                        self._ask(queue, most)
+                self._ask_of_empty(others)
                 found = _gathered(self._there(others, at_once=False))
         return [*found, *ahead]
+
+    def _ask_of_empty(self, credit: Mapping[str, int]) -> None:
+        for queue, most in credit.items():
+            if queue in self._empty and not self._is_asked(queue):
+                self._ask(queue, most)
 
     def _there(self, credit: Mapping[str, int], *, at_once: bool) -> Iterator[list[Message]]:
         """What is there, of queues that are not known to be empty; with `at_once`, of all."""

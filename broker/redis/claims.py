@@ -33,7 +33,8 @@ class Claims:
 
     The server is busy with the next batch while its user handles this one. An idle queue is not claimed from
     ahead: what comes then is answered by whoever is free. Nor does a worker claim ahead, or while it waits,
-    from any but the requests: the credit of the misses comes and goes with the room that models have.
+    from any but the requests: the credit of the misses comes and goes with the room that models have, and of
+    what is interactive nothing is to lie with a worker that is busy while another is free.
     """
 
     def __init__(self, names: Names, holdings: Holdings, caller: Caller, *, stand: bool) -> None:

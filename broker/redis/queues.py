@@ -28,7 +28,7 @@ class Queues:
 
     def oldest(self) -> dict[str, float]:
         """See Broker."""
-        queues = (self._names.requests, self._names.misses)
+        queues = self._names.worked
         with self._caller.asking() as link:
             said = link.run("oldest", [name for queue in queues for name in lists_of(queue)], [])
         width, found = len(PRIORITIES), dict[str, float]()

@@ -106,6 +106,7 @@ class _Run:
             ordered=bool(self._plan.wishes.fingerprint()["ordered"]),
             whole_requests=arguments.requests,
             reply_timeout=arguments.reply_timeout,
+            priority=arguments.priority,
             **directives(arguments),
         )
         return map(self._feed.row, replies)

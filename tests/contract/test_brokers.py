@@ -98,6 +98,30 @@ def test_queues_are_taken_in_the_order_given(broker: Broker, names: Names) -> No
     assert [m.body for m in broker.receive({names.misses: 1, names.requests: 1}, 5)] == [b"miss", b"request"]
 
 
+@pytest.mark.parametrize("most", [4, 32])
+def test_what_is_interactive_is_read_while_thousands_wait(
+    real_broker: Broker, names: Names, most: int
+) -> None:
+    """It came last and is received soon, however little of the others is taken at a time."""
+    real_broker.send(names.requests, [Message(b"%d" % n) for n in range(2000)])
+    credit = {names.interactive: 8, names.misses: 8, names.requests: most}
+    taken = real_broker.receive(credit, 5)
+    assert {m.queue for m in taken} == {names.requests}
+    real_broker.send(names.interactive, [Message(b"person", headers={"enqueued_at": 5.0})])
+    assert real_broker.oldest() in ({}, {names.interactive: 5.0})
+
+    def came() -> bool:
+        more = real_broker.receive(credit, 0.5)
+        taken.extend(more)
+        return any(m.queue == names.interactive for m in more)
+
+    until(came, what="the interactive message")
+    assert len(taken) < 300, "it stood behind what was sent before"
+    depth = real_broker.depth()
+    assert (depth[names.interactive], depth[names.requests] > 1500) == (0, True)
+    real_broker.release(taken)
+
+
 def test_commit_sends_then_acknowledges(broker: Broker, names: Names) -> None:
     """After a commit the outgoing message is there and the request is gone."""
     broker.own(names.replies_for("mine"))

@@ -247,7 +247,9 @@ def test_a_reply_that_was_taken_and_never_read_is_asked_for_again(
     producer = Producer(f"redis://127.0.0.1:{proxy.port}/0", prefix=names.prefix)
 
     def ask_for_one() -> None:
-        replies.extend([producer.call("p", timeout=30)] if verb == "call" else producer.map(["p"]))
+        replies.extend(
+            [producer.call("p", timeout=30, priority="bulk")] if verb == "call" else producer.map(["p"])
+        )
 
     asking = threading.Thread(target=ask_for_one)
     asking.start()

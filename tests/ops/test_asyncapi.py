@@ -100,7 +100,8 @@ def test_names_are_those_of_the_code() -> None:
     """Channels, with the default prefix; the version is the package's."""
     names = Names()
     addresses = {channel["address"] for channel in document()["channels"].values()}
-    assert addresses == {names.requests, names.replies, f"{names.replies}.{{name}}", names.dead, None}
+    asked = {names.interactive, names.requests}
+    assert addresses == asked | {names.replies, f"{names.replies}.{{name}}", names.dead, None}
     assert Settings.model_fields["prefix"].default == names.prefix
     assert document()["info"]["version"] == importlib.metadata.version("recollect")
 

@@ -73,6 +73,6 @@ def _metrics() -> Metrics:
     metrics.serves("m", 1, lambda: 0)
     for queue in Names().queues:
         metrics.queue_depth.labels(queue).set(0)
-    for queue in (Names().requests, Names().misses):
+    for queue in Names().worked:
         metrics.ages(queue, lambda: 0)
     return metrics

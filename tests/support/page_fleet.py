@@ -119,6 +119,7 @@ def worker(name: str, number: int, state: str, version: str) -> State:
 
 def queues(requests: int, oldest: float, misses: int, oldest_miss: float, dead: int) -> list[State]:
     rows = (
+        ("interactive", 0, None),
         ("requests", requests, oldest),
         ("misses", misses, oldest_miss),
         ("replies", 0, None),

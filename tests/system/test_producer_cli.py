@@ -171,3 +171,17 @@ def test_every_directive_has_its_flag(redis_rig: Rig, place: Path) -> None:
         code, _, said = run(place, redis_rig, "call", "1", *flags)
         assert code == 2, said
         assert said.startswith("error: "), said
+
+
+def test_a_priority_is_said_on_the_command_line(redis_rig: Rig, place: Path) -> None:
+    """`enqueue` sends in bulk unless told otherwise; a wrong word is a mistake that names the right ones."""
+    (place / "rows.jsonl").write_text("1\n2\n")
+    for more in ((), ("--priority", "interactive")):
+        assert run(place, redis_rig, "enqueue", "rows.jsonl", *more)[0] == 0
+    broker = redis_rig.broker()
+    depth = broker.depth()
+    broker.close()
+    assert (depth[redis_rig.names.requests], depth[redis_rig.names.interactive]) == (1, 1)
+    for command in (["enqueue", "rows.jsonl"], ["map", "rows.jsonl", "-o", "out.jsonl"], ["call", "1"]):
+        code, _, said = run(place, redis_rig, *command, "--priority", "urgent")
+        assert (code, "bulk" in said, "interactive" in said) == (2, True, True), said

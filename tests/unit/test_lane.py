@@ -29,6 +29,10 @@ class Underway:
 
     def __init__(self) -> None:
         self.counts: dict[str, int] = {}
+        self.interactive_counts: dict[str, int] = {}
+
+    def interactive(self, model: str) -> int:
+        return self.interactive_counts.get(model, 0)
 
     def under_way(self, model: str) -> int:
         return self.counts.get(model, 0)
@@ -288,3 +292,26 @@ def test_a_suspect_whose_model_is_left_alone_is_told_so(deliveries: int) -> None
     assert isinstance(failure, Answered)
     desk.handler.finish([failure])
     assert batch.deliveries[0].is_postponed == (deliveries == 1)
+
+
+def test_what_is_interactive_begins_where_the_bulk_finds_no_room() -> None:
+    """Eight rounds of its own, beside whatever the others hold; past that it waits like everybody else."""
+    desk = Desk(in_flight=4)
+    (full,), _ = desk.receive(packed(*["n"] * 16))
+    desk.calls.counts = {"m": 100}
+    for interactive, waits in ((0, False), (15, False), (16, True)):
+        desk.calls.interactive_counts = {"m": interactive}
+        messages = single(1), replace(single(2), queue=NAMES.interactive)
+        deliveries, begun = desk.receive(*messages, held=(full,))
+        assert postponed(deliveries) == [True, waits], interactive
+        assert [job.delivery for job in begun] == [d for d in deliveries[1:] if not waits]
+
+
+def test_what_is_interactive_and_asks_for_a_model_that_is_down_waits_as_all_do() -> None:
+    """In the misses queue, where it is one of many."""
+    desk = Desk()
+    desk.shut("m")
+    (delivery,), begun = desk.receive(replace(single(1), queue=NAMES.interactive))
+    assert begun == []
+    (delivery,), _ = desk.receive(sent_on(delivery))
+    assert (delivery.is_second, delivery.is_interactive, delivery.is_postponed) == (True, False, True)

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from queue import SimpleQueue
 
 from tests.support.waiting import until
+from worker.attempt import Attempt, Line
 from worker.model import ModelError, Rejection
-from worker.pool import Attempt, Batching, Pool
+from worker.pool import Batching, Pool
 
 
 class Splitting:
@@ -45,3 +46,17 @@ def test_a_thread_that_is_written_off_calls_no_more() -> None:
     pool.submit(Attempt(None, b"4", alone=True))
     assert ended.get(timeout=20).result == b"4", "another thread took its place"
     pool.close()
+
+
+def test_what_is_interactive_gets_the_next_free_thread() -> None:
+    """Before all that waits, in the order of its coming; a thread ends when nothing waits any more."""
+    line = Line()
+    for name in ("a", "B", "c", "D"):
+        attempt = Attempt(None, name.encode())
+        attempt.is_interactive = name.isupper()
+        line.put(attempt)
+    line.put(None)
+    taken = [line.take() for _ in range(3)]
+    assert [attempt and attempt.payload for attempt in taken] == [b"B", b"D", b"a"]
+    assert (line.first and line.first.payload, [a.payload for a in line.withdraw()]) == (b"c", [b"c"])
+    assert (bool(line), line.take(), bool(line)) == (True, None, False)

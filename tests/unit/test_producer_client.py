@@ -115,11 +115,12 @@ class MemoryBroker:
     def _serve(self) -> None:
         if self.mute:
             return
-        requests = self.queues["recollect.requests"]
-        late = [message for message in requests if self.is_slow(message)]
-        for message in [m for m in requests if m not in late] or late:
-            requests.remove(message)
-            self._answer(message)
+        for queue in ("recollect.interactive", "recollect.requests"):
+            requests = self.queues[queue]
+            late = [message for message in requests if self.is_slow(message)]
+            for message in [m for m in requests if m not in late] or late:
+                requests.remove(message)
+                self._answer(message)
 
     def is_slow(self, message: Message) -> bool:
         return any(r.payload in self.slow for r in self.requests(message))
@@ -487,3 +488,44 @@ def test_without_a_url_the_choice_is_printed() -> None:
     """Never a silent default."""
     with pytest.raises(ValueError, match=r"embedded:(.|\n)*redis://"):
         Producer()
+
+
+@pytest.mark.parametrize(
+    ("send", "usual"),
+    [
+        (lambda producer, **more: list(producer.map(["a"], **more)), "requests"),
+        (lambda producer, **more: producer.call("a", **more), "interactive"),
+        (lambda producer, **more: producer.enqueue(["a"], **more), "requests"),
+    ],
+    ids=["map", "call", "enqueue"],
+)
+def test_a_priority_is_a_queue(
+    producer: Producer, broker: MemoryBroker, send: Callable[..., object], usual: str
+) -> None:
+    """Each verb has its own where none is given; a wrong word is refused before anything is sent."""
+    seen: list[str] = []
+    kept = broker.send
+
+    def record(queue: str, messages: Sequence[Message]) -> None:
+        seen.append(queue)
+        kept(queue, messages)
+
+    broker.send = record  # type: ignore[method-assign]
+    send(producer)
+    send(producer, priority="bulk")
+    send(producer, priority="interactive")
+    with pytest.raises(ValueError, match="priority 'urgent' must be one of: bulk, interactive"):
+        send(producer, priority="urgent")
+    assert seen == [f"recollect.{name}" for name in (usual, "requests", "interactive")]
+
+
+def test_what_is_sent_again_goes_to_the_queue_of_its_priority(
+    producer: Producer, broker: MemoryBroker
+) -> None:
+    """A call within a map, both lost with the broker."""
+    replies = producer.map(range(4), in_flight=4, pack=1)
+    next(replies)
+    broker.mute, broker.breaks = True, {"receive": 1}
+    with pytest.raises(TimeoutError):
+        producer.call("mine", timeout=2.0)
+    assert [len(broker.queues[f"recollect.{name}"]) for name in ("interactive", "requests")] == [2, 0]

@@ -23,6 +23,7 @@ from wire.errors import ErrorKind, Failure
 from wire.message import Limits
 from wire.names import Names
 from wire.trace import is_traceparent, trace_id, traceparent_in
+from worker.attempt import Attempt
 from worker.calls import Answered
 from worker.delivery import Delivery
 from worker.health import Heartbeat, Readiness
@@ -30,7 +31,7 @@ from worker.http_model import HttpTarget
 from worker.logs import build_log
 from worker.metrics import Metrics
 from worker.model import ModelError, Rejection
-from worker.pool import Attempt, Batching, Pool
+from worker.pool import Batching, Pool
 from worker.queues import Queues
 from worker.watch import Watch
 
