@@ -12,7 +12,7 @@ from broker.base import Broker, BrokerOptions
 from broker.urls import open_broker
 from producer.courier import Courier
 from producer.feed import Feed
-from producer.lines import common_fields, replies_in, waiting_fields
+from producer.lines import common_fields, waiting_fields
 from producer.post import Post
 from producer.traffic import POLL_SECONDS, Traffic, Wait
 from producer.window import Pack, Window
@@ -174,7 +174,7 @@ class Producer:
         taken goes back. One that is no reply is passed over.
         """
         queue = self._names.replies if run is None else self._names.replies_for(run)
-        return self._driven(self._collect(queue, timeout))
+        return self._driven(self._traffic.collected(queue, timeout, self._clock))
 
     def depth(self, *, run: str | None = None) -> int:
         """How many messages wait for `collect`: takes none of them.
@@ -237,20 +237,6 @@ class Producer:
 
     def _dispatch(self, pack: Pack) -> None:
         self._traffic.dispatch([pack])
-
-    def _collect(self, queue: str, timeout: float) -> Iterator[Reply | Wait]:
-        self._courier.declare(queue)
-        end = self._clock() + timeout
-        with self._traffic.collecting(queue) as box:
-            while True:
-                yield Wait(max(0.0, min(POLL_SECONDS, end - self._clock())), box)
-                while box.messages and box.connection == self._courier.connections:
-                    yield from replies_in(box.messages[0])
-                    self._courier.settle([box.messages.popleft()])
-                    end = self._clock() + timeout
-                self._traffic.give_back(box)
-                if self._clock() >= end:
-                    return
 
     def _stem(self) -> str:
         # Numbers behind what is drawn once: drawing each id was a sixth of what sending takes, and a thread

@@ -4,14 +4,15 @@ import contextlib
 import time
 import uuid
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from broker.base import Message
 from producer.courier import Courier
+from producer.lines import replies_in
 from producer.window import Pack, Window
 from wire.names import Names
-from wire.reply import BadReply
+from wire.reply import BadReply, Reply
 
 POLL_SECONDS = 0.5
 _WINDOW_MESSAGES, _BOX_MESSAGES = 64, 16
@@ -67,6 +68,21 @@ class Traffic:
         finally:
             self._boxes.remove(box)
             self.give_back(box)
+
+    def collected(self, queue: str, timeout: float, clock: Callable[[], float]) -> Iterator[Reply | Wait]:
+        """The replies that come to `queue`, until none came for `timeout` seconds of the `clock`."""
+        self._courier.declare(queue)
+        end = clock() + timeout
+        with self.collecting(queue) as box:
+            while True:
+                yield Wait(max(0.0, min(POLL_SECONDS, end - clock())), box)
+                while box.messages and box.connection == self._courier.connections:
+                    yield from replies_in(box.messages[0])
+                    self._courier.settle([box.messages.popleft()])
+                    end = clock() + timeout
+                self.give_back(box)
+                if clock() >= end:
+                    return
 
     def give_back(self, box: Box) -> None:
         """What is in it goes back to its queue."""

@@ -116,10 +116,10 @@ def test_the_fleet_follows_the_misses_and_the_age_of_requests(
     }
     queues = f"{names.prefix}[.](interactive|requests)"
     assert query == f'max(recollect_queue_oldest_seconds{{namespace="{namespace}",queue=~"{queues}"}})'
-    assert [name for name in names.queues if re.fullmatch(queues, name)] == [
+    assert {name for name in names.queues if re.fullmatch(queues, name)} == {
         names.interactive,
         names.requests,
-    ]
+    }
     families = {family.name for family in Metrics(["m"], "1").registry.collect()}
     assert set(re.findall(r"recollect_\w+", query)) <= families
 
