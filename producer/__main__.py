@@ -65,6 +65,8 @@ def _enqueue(arguments: argparse.Namespace) -> int:
                 on_refused=lambda reply: tally.add_row(rows.row(reply)),
                 on_sent=on_sent,
                 priority=arguments.priority,
+                rate=arguments.rate,
+                queue_max=arguments.queue_max,
                 **directives(arguments),
             )
         except KeyboardInterrupt:

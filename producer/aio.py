@@ -9,8 +9,8 @@ from typing import Any
 from broker.base import BrokerUnreachable
 from producer.bridge import Bridge
 from producer.client import Producer
-from producer.feed import NOT_YET
 from producer.job import Job
+from producer.pace import NOT_YET
 from wire.reply import Reply
 
 Payloads = Iterable[Any] | AsyncIterable[Any]

@@ -92,6 +92,8 @@ def _add_map(mapping: argparse.ArgumentParser) -> None:
 
 
 def _add_input(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--rate", type=float, metavar="N", help="at most so many rows a second")
+    command.add_argument("--queue-max", type=int, metavar="N", help="send none while N messages wait")
     command.add_argument("--payload", metavar="COLUMNS", help="which make the payload: text,lang")
     command.add_argument(
         "--types", metavar="TYPES", help="of CSV columns: n:integer (or number, boolean, json),…"

@@ -13,8 +13,9 @@ from broker.urls import open_broker
 from producer.courier import Courier
 from producer.feed import Feed
 from producer.lines import common_fields, waiting_fields
+from producer.pace import Pace
 from producer.post import Post
-from producer.traffic import POLL_SECONDS, Traffic, Wait
+from producer.traffic import Traffic, Wait
 from producer.window import Pack, Window
 from wire.names import Names, Priority
 from wire.reply import Reply
@@ -86,6 +87,8 @@ class Producer:
         whole_requests: bool = False,
         reply_timeout: float = 300.0,
         priority: Priority = "bulk",
+        rate: float | None = None,
+        queue_max: int | None = None,
         **directives: Any,
     ) -> Iterator[Reply]:
         """A reply for every payload, as they come; with `ordered`, in the order of the input.
@@ -97,11 +100,13 @@ class Producer:
         `ttl`, `max_age` and `stale_if_error` in seconds; `deadline` in Unix seconds. `traceparent` may be
         given beside them, here and to `call` and `enqueue`; ValueError where it is not of the W3C form.
         What is unanswered is sent again after a reconnect, and when nothing came for `reply_timeout` seconds.
-        What has the `priority` `interactive` is served before what is `bulk`.
+        What has the `priority` `interactive` is served before what is `bulk`. At most `rate` payloads are
+        sent a second, and none while `queue_max` messages wait for the workers.
         """
         if in_flight < 1 or pack < 1:
             raise ValueError(f"in_flight and pack must be at least 1; got {in_flight} and {pack}")
         fields, pack = waiting_fields(model, directives), min(pack, in_flight)
+        payloads = self._paced(payloads, rate, queue_max, pack)
         feed = Feed(payloads, fields, self._stem(), pack=pack, whole=whole_requests, waits=True)
         window = Window(self._names.requests_of(priority), ordered=ordered)
         return self._driven(self._map(feed, window, in_flight, reply_timeout))
@@ -144,9 +149,12 @@ class Producer:
         on_refused: Callable[[Reply], None] | None = None,
         on_sent: Callable[[int], None] | None = None,
         priority: Priority = "bulk",
+        rate: float | None = None,
+        queue_max: int | None = None,
         **directives: Any,
     ) -> int:
         """Send without waiting; how many requests were sent. `collect` gets the replies of `run`, or all.
+        `priority`, `rate` and `queue_max` are as for `map`.
 
         Without `reply` nobody is answered. Raises InvalidRequest for the first payload that cannot be sent;
         with `on_refused`, it gets the error reply instead and the rest goes on. What was read before is sent
@@ -161,7 +169,7 @@ class Producer:
             self._courier.declare(reply_to)
         else:
             directives["reply"] = False
-        fields = common_fields(model, directives)
+        fields, payloads = common_fields(model, directives), self._paced(payloads, rate, queue_max, pack)
         feed = Feed(payloads, fields, self._stem(), pack=pack, whole=whole_requests, waits=False)
         answer_to = reply_to if reply else None
         post = Post(self._courier, queue, answer_to, on_refused, on_sent, clock=self._clock)
@@ -194,10 +202,11 @@ class Producer:
                 self._on_idle()
 
     def _done(self, steps: Generator[Wait, None, int]) -> int:
-        """What `steps` return in the end. They wait for nothing but payloads, and those are waited for."""
+        """What `steps` return in the end; where they say Wait, it is waited."""
         while True:
             try:
-                next(steps)
+                self._traffic.listen(next(steps).seconds)
+                self._on_idle()
             except StopIteration as end:
                 return int(end.value)
 
@@ -207,36 +216,27 @@ class Producer:
         heard = self._clock()
         with self._traffic.expecting(feed.stem, window):
             while True:
-                self._send(feed, window, in_flight)
+                for pack in feed.packs(window, in_flight):
+                    self._dispatch(pack)
+                    window.sent(pack)
                 for reply in window.take():
                     yield reply
                     heard = self._clock()
                 if feed.ended and not window.requests:
                     return
                 if window.requests or feed.is_waiting:
-                    yield Wait(POLL_SECONDS, window)
+                    yield Wait(feed.patience, window)
                 if self._clock() - heard > reply_timeout:
                     self._traffic.dispatch(window.unanswered())
                     heard = self._clock()
 
-    def _send(self, feed: Feed, window: Window, in_flight: int) -> None:
-        """Read and send as far as `in_flight` allows, whole packs if possible."""
-        while not feed.ended:
-            room = in_flight - (feed.taken - window.taken)
-            if room < feed.pack and window.requests:
-                return
-            pack, refused = feed.fill(max(0, room))
-            if refused is not None:
-                window.land(refused)
-            if pack.lines:
-                pack.queue = window.queue
-                self._dispatch(pack)
-                window.sent(pack)
-            elif refused is None:
-                return
-
     def _dispatch(self, pack: Pack) -> None:
         self._traffic.dispatch([pack])
+
+    def _paced(self, payloads: Iterable[Any], rate: float | None, most: int | None, pack: int) -> Any:
+        if rate is None and most is None:
+            return payloads
+        return Pace(payloads, rate, most, self._traffic.waiting, self._clock, pack=pack)
 
     def _stem(self) -> str:
         # Numbers behind what is drawn once: drawing each id was a sixth of what sending takes, and a thread

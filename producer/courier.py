@@ -75,6 +75,12 @@ class Courier:
         self._again("depth", lambda: found.update(self._broker.depth((queue,))))
         return found[queue]
 
+    def waiting(self, queues: Sequence[str]) -> int:
+        """How many messages wait in `queues`, which are the prefix's own."""
+        found: dict[str, int] = {}
+        self._again("depth", lambda: found.update(self._broker.depth()))
+        return sum(found[queue] for queue in queues)
+
     def send(self, queue: str, messages: Sequence[Message]) -> None:
         """Send, confirmed. What a lost connection leaves in doubt is sent again: a hit for the worker."""
         self._again("send", lambda: self._broker.send(queue, messages))

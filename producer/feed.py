@@ -1,15 +1,15 @@
 """The input, read as far as it may be and cut into packs."""
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from producer.lines import Fields, Line, payload_line, refusal, whole_line
-from producer.window import Pack
+from producer.pace import NOT_YET, Pace
+from producer.traffic import POLL_SECONDS
+from producer.window import Pack, Window
 from wire.errors import InvalidRequest
 from wire.reply import Reply
-
-NOT_YET = object()  # what an iterator of payloads gives where the next is not there yet
 
 
 class Feed:
@@ -17,7 +17,8 @@ class Feed:
 
     `fields` go into every request; with `whole` each payload is a request already; `waits` says that a
     request which wants no reply is refused. `taken` counts the payloads that were read; `begun` is the pack
-    that was being filled when reading raised; `is_waiting` says that the next payload was not there yet.
+    that was being filled when reading raised; `is_waiting` says that the next payload was not there yet, and
+    `patience` for how many seconds it may be left alone then.
     `stem`, nobody else's and without a dash, begins the ids of all packs; a dash follows. Raises ValueError
     for a `pack` below 1.
     """
@@ -31,6 +32,7 @@ class Feed:
         self._held: tuple[Line, int] | None = None
         self._at_end = self.is_waiting = False
         self.pack, self.taken = pack, 0
+        self.patience = payloads.patience if isinstance(payloads, Pace) else POLL_SECONDS
         self.stem, self._packs = stem, itertools.count()
         self.begun = self._pack()
 
@@ -57,6 +59,21 @@ class Feed:
             pack.add(line.text, index, line.id)
             self._held = None
         return pack, None
+
+    def packs(self, window: Window, in_flight: int) -> Iterator[Pack]:
+        """Packs for `window`, as far as `in_flight` allows, whole ones if possible; refusals land in it."""
+        while not self.ended:
+            room = in_flight - (self.taken - window.taken)
+            if room < self.pack and window.requests:
+                return
+            pack, refused = self.fill(max(0, room))
+            if refused is not None:
+                window.land(refused)
+            if pack.lines:
+                pack.queue = window.queue
+                yield pack
+            elif refused is None:
+                return
 
     def _pack(self) -> Pack:
         return Pack(f"{self.stem}-{next(self._packs)}", traceparent=self._fields.traceparent)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator
 from broker.base import Message
 from producer.courier import Courier
 from producer.feed import Feed
-from producer.traffic import POLL_SECONDS, Wait
+from producer.traffic import Wait
 from producer.window import Pack
 from wire.errors import InvalidRequest
 from wire.reply import Reply
@@ -56,7 +56,7 @@ class Post:
                 self._on_refused(refused)
             elif feed.is_waiting:
                 self._flush()
-                yield Wait(POLL_SECONDS)
+                yield Wait(feed.patience)
         self._flush()
         return self._confirmed
 

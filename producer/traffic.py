@@ -84,6 +84,10 @@ class Traffic:
                 if clock() >= end:
                     return
 
+    def waiting(self) -> int:
+        """How many messages wait for the workers."""
+        return self._courier.waiting(self._names.worked)
+
     def give_back(self, box: Box) -> None:
         """What is in it goes back to its queue."""
         messages = list(box.messages)

@@ -107,6 +107,8 @@ class _Run:
             whole_requests=arguments.requests,
             reply_timeout=arguments.reply_timeout,
             priority=arguments.priority,
+            rate=arguments.rate,
+            queue_max=arguments.queue_max,
             **directives(arguments),
         )
         return map(self._feed.row, replies)

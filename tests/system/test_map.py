@@ -1,5 +1,6 @@
 """`map` from file to file: real processes, real broker, real worker."""
 
+import contextlib
 import datetime
 import decimal
 import json
@@ -311,3 +312,33 @@ def test_enqueue_reads_the_same_files(redis_rig: Rig, place: Path) -> None:
     assert (code, "enqueued 1 requests" in said, "line 3 has 1 cells" in said) == (1, True, True)
     (reply,) = redis_rig.producer.collect(run="r", timeout=3)
     assert reply.result == {"echo": {"b": 2}}
+
+
+def test_a_queue_is_filled_no_further_than_was_said(redis_rig: Rig, place: Path) -> None:
+    """By enqueue and by map, while nobody works; then all of it is sent."""
+    numbers(place, 400)
+    commands = (["map", "in.jsonl", "-o", "out.jsonl"], ["enqueue", "in.jsonl", "--no-reply"])
+    sending = [begin(place, redis_rig, *command, "--queue-max", "5") for command in commands]
+    with contextlib.closing(redis_rig.broker()) as broker:
+        until(lambda: broker.depth()[redis_rig.names.requests] >= 5, what="a full queue")
+        assert [child.poll() for child in sending] == [None, None]
+        assert broker.depth()[redis_rig.names.requests] <= 10
+    redis_rig.work()
+    for child in sending:
+        _, said = child.communicate(timeout=60)
+        assert child.returncode == 0, said
+    assert len(lines(place / "out.jsonl")) == 400
+
+
+def test_a_rate_ends_like_any_other_run(redis_rig: Rig, place: Path) -> None:
+    """All rows, and a number that is none is said."""
+    redis_rig.work()
+    numbers(place, 50)
+    mapped(place, redis_rig, "in.jsonl", "-o", "out.jsonl", "--rate", "200", "--ordered")
+    assert [row["index"] for row in lines(place / "out.jsonl")] == list(range(50))
+    for flag, value, said in (
+        ("rate", "0", "above 0"),
+        ("rate", "nan", "above 0"),
+        ("queue-max", "0", "at least 1"),
+    ):
+        assert said in mapped(place, redis_rig, "in.jsonl", "-o", "x", f"--{flag}", value, code=2)
