@@ -84,7 +84,7 @@ def test_no_headers_can_make_reading_fail(headers: Any, body: bytes) -> None:
     st.binary(max_size=30),
 )
 def test_a_letter_gives_back_what_was_put_in(headers: dict[str, Any], cid: str | None, body: bytes) -> None:
-    """The original is as it was, but for notes on how it waited for its model; an absent property is absent."""
+    """As it was, but for notes on how it waited for its model; an absent property is absent."""
     cid = cid or None
     sent = Message(body, "a/b", cid, NAMES.replies_for("x"), headers, NAMES.misses)
     written = dead_letter(sent, FAILED, 5.0)
