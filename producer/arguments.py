@@ -78,17 +78,23 @@ def _add_map(mapping: argparse.ArgumentParser) -> None:
     mapping.add_argument("input", metavar="IN", help="rows, or - for JSON lines on standard input")
     mapping.add_argument("-o", "--output", required=True, metavar="OUT", help="or - for standard output")
     _add_input(mapping)
-    mapping.add_argument("--keep", metavar="COLUMNS", help="carried into OUT; all, unless named")
+    mapping.add_argument(
+        "--keep", metavar="COLUMNS", help="carried into OUT; of a table, or with --payload: all, unless named"
+    )
     mapping.add_argument("--flatten", action="store_true", help="a column for each field of the results")
-    mapping.add_argument("--errors", metavar="FILE", help="what fails (OUT.errors.jsonl)")
+    mapping.add_argument("--errors", metavar="FILE", help="what fails (beside OUT: …errors.jsonl)")
     mapping.add_argument("--only-failed", metavar="ERRORS", help="send only the rows of an errors file again")
     mapping.add_argument("--restart", action="store_true", help="forget what is in OUT.partial")
     mapping.add_argument("--report", metavar="FILE", help="the summary as JSON")
-    mapping.add_argument("--in-flight", type=_positive, default=1000, metavar="N", help="requests ahead")
+    mapping.add_argument(
+        "--in-flight", type=_positive, default=1000, metavar="N", help="requests ahead (1000)"
+    )
     mapping.add_argument("--ordered", action="store_true", help="rows in the order of the input")
     mapping.add_argument("--progress", choices=["auto", "bar", "lines", "none"], default="auto")
     mapping.add_argument("-q", "--quiet", action="store_true", help="no progress, no summary")
-    mapping.add_argument("--reply-timeout", type=float, default=300.0, metavar="SECONDS")
+    mapping.add_argument(
+        "--reply-timeout", type=_seconds, default=300.0, metavar="SECONDS", help="then ask again (300)"
+    )
 
 
 def _add_input(command: argparse.ArgumentParser) -> None:

@@ -8,6 +8,7 @@ from typing import BinaryIO
 
 import orjson
 
+from producer.mapping.journal import lock
 from wire.reply import Reply
 
 
@@ -15,8 +16,8 @@ class Output:
     """Writes replies to OUT.partial, which `finish` gives its final name.
 
     `-` is standard output; what is no regular file (a pipe, /dev/null) is written to directly; of a link, the
-    file that it names is replaced. With `go_on`,
-    rows that an earlier run left in OUT.partial stay, and each row is out of this process when `write`
+    file that it names is replaced. Raises ValueError where another run writes it. With `go_on`, rows that an
+    earlier run left in OUT.partial stay, and each row is out of this process when `write`
     returns: for replies that are gone from the queue once they are acknowledged. `left` counts such rows.
     """
 
@@ -29,8 +30,12 @@ class Output:
         self._final = None if direct else final.resolve() if final.is_symlink() else final
         self.partial = self._final and self._final.with_name(f"{self._final.name}.partial")
         self._go_on, self.left, self._rows = go_on, 0, 0
+        beside = self._final and self._final.with_name(f"{self._final.name}.manifest")
+        if beside is not None and beside.exists():
+            raise ValueError(f"{self.partial} is of a map, which {beside} is about; expected another OUT")
         if self.partial is not None:
             self._file: BinaryIO = self.partial.open("a+b" if go_on else "wb")
+            lock(self._file, self.partial)
             self.left = _mend(self._file) if go_on else 0
         else:
             self._file = sys.stdout.buffer if path == "-" else final.open("wb")

@@ -4,7 +4,7 @@ import argparse
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from broker.exposure import UNVERIFIED, is_unverified
@@ -32,14 +32,19 @@ def connection(arguments: argparse.Namespace) -> dict[str, Any]:
     """What a Producer is made with. Raises ValueError for settings that are none."""
     file = settings_file()
     url = broker_url(arguments, file)
-    prefix = arguments.prefix or os.environ.get("RECOLLECT_PREFIX") or file.get("prefix") or "recollect"
+    prefix = prefix_of(arguments, file)
     durability = os.environ.get("RECOLLECT_DURABILITY") or file.get("durability") or "normal"
     if durability not in ("normal", "strict"):
         raise ValueError(f"durability is {durability!r}; expected normal or strict")
     if is_unverified(url):
         say(f"warning: {mask(url)}: {UNVERIFIED}")
     on_wait = _mention(time.monotonic)
-    return {"url": url, "prefix": str(prefix), "durability": durability, "on_wait": on_wait}
+    return {"url": url, "prefix": prefix, "durability": durability, "on_wait": on_wait}
+
+
+def prefix_of(arguments: argparse.Namespace, file: Mapping[str, Any]) -> str:
+    """Of the queues."""
+    return str(arguments.prefix or os.environ.get("RECOLLECT_PREFIX") or file.get("prefix") or "recollect")
 
 
 def say(text: str) -> None:

@@ -7,10 +7,8 @@ import re
 from collections.abc import Callable
 from typing import Any, Literal, get_args
 
-import orjson
-
 from wire.errors import InvalidRequest
-from wire.values import parse
+from wire.values import dump, parse
 
 Type = Literal["text", "integer", "number", "boolean", "json"]
 _BOOLEANS = {"true": True, "false": False}
@@ -41,7 +39,7 @@ def write_cell(value: Any) -> str:
     """A value as a cell: what is no text is JSON."""
     if value is None:
         return ""
-    text = value if isinstance(value, str) else orjson.dumps(value).decode()
+    text = value if isinstance(value, str) else dump(value).decode()
     if text == "" or _SPECIAL.search(text) or text[0] == " " or text[-1] == " ":
         return '"' + text.replace('"', '""') + '"'
     return text

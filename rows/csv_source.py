@@ -3,6 +3,7 @@
 import csv
 import io
 import re
+import zlib
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -83,7 +84,7 @@ class CsvSource:
                 again.extendleft(reversed(lines[1:]))
                 del lines[1:]
                 reader = csv.reader(noted(), delimiter=self._delimiter, strict=True)
-            except EOFError as error:
+            except (EOFError, zlib.error) as error:
                 raise OSError(f"{self.path}: {error}, after line {begins}") from None
             if cells:
                 yield begins, cells, "".join(lines)
@@ -96,7 +97,8 @@ class CsvSource:
             why = header if isinstance(header, str) else "it is not UTF-8"
             raise ValueError(f"{self.path}: expected a header of column names in UTF-8: {why}")
         if "" in header or len(set(header)) < len(header):
-            raise ValueError(f"{self.path}: the header {header} has a name twice, or an empty one")
+            what = "an empty name (pandas: index=False)" if "" in header else "a name twice"
+            raise ValueError(f"{self.path}: the header {header} has {what}")
         unknown = set(self._types) - set(header)
         if unknown:
             raise ValueError(f"{self.path} has no column {sorted(unknown)[0]!r}; it has {', '.join(header)}")

@@ -1,5 +1,7 @@
 """JSON lines."""
 
+import codecs
+import zlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -39,10 +41,10 @@ class JsonSource:
             try:
                 while line := file.readline(_LINE_MAX_BYTES + 1):
                     number += 1
-                    yield number, line
+                    yield number, line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
                     while len(line) > _LINE_MAX_BYTES and not line.endswith(b"\n"):
                         line = file.readline(_LINE_MAX_BYTES + 1)
-            except EOFError as error:
+            except (EOFError, zlib.error) as error:
                 raise OSError(f"{self.path}: {error}, after line {number}") from None
 
 

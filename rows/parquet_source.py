@@ -63,9 +63,14 @@ class ParquetSource:
 
     def _opened(self) -> Any:
         try:
-            return pa.parquet.ParquetFile(Path(self.path), pre_buffer=False)
+            file = pa.parquet.ParquetFile(Path(self.path), pre_buffer=False)
         except pa.ArrowException as error:
             raise ValueError(f"{self.path} is no Parquet file: {error}") from None
+        names = file.schema_arrow.names
+        if len(set(names)) < len(names):
+            file.close()
+            raise ValueError(f"{self.path} has two columns of one name; it has {', '.join(names)}")
+        return file
 
 
 def _refuse(path: str, field: Any) -> None:

@@ -59,6 +59,8 @@ def open_source(
             f"{path}: types are for .csv and .tsv, whose cells are text; other files have their own"
         )
     if suffix == ".parquet":
+        if path.endswith(".gz"):
+            raise ValueError(f"{path}: Parquet is packed within; expected a file that ends in .parquet")
         from rows.parquet_source import ParquetSource  # pyarrow is an extra
 
         return ParquetSource(path, columns)

@@ -57,6 +57,17 @@ def parse(text: bytes, where: str) -> Any:
     return value
 
 
+def dump(value: Any, *, sort: bool = False) -> bytes:
+    """`value`, which orjson has read, as JSON. Raises RecursionError beyond some 900 levels.
+
+    orjson reads deeper than it writes (254 levels), and a row is around what was read.
+    """
+    try:
+        return orjson.dumps(value, option=orjson.OPT_SORT_KEYS if sort else None)
+    except TypeError:
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":"), sort_keys=sort).encode()
+
+
 def _refuse_large_integer(digits: str) -> int:
     # The length comes first: int() is quadratic in it, and refuses 4,300 digits with an error of its own.
     if len(digits) > 20 or not _INTEGER_MIN <= int(digits) <= _INTEGER_MAX:

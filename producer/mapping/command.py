@@ -12,8 +12,9 @@ from producer.client import Producer
 from producer.mapping.feed import Failed, Feed, keeper
 from producer.mapping.plan import Plan, Wishes, plan
 from producer.mapping.session import Session, opened
-from producer.opening import directives, open_producer
+from producer.opening import directives, open_producer, prefix_of
 from producer.progress import Progress, Tally
+from producer.where import settings_file
 from rows.cells import types_of
 from rows.payload import names_of, picker
 from wire.message import DIRECTIVES
@@ -26,15 +27,19 @@ def map_file(arguments: argparse.Namespace) -> int:
     wished = wishes_of(arguments)
     planned = plan(wished)
     tally = Tally()
-    with opened(planned, _options(arguments, wished), tally.resume, restart=arguments.restart) as session:
-        run = _Run(arguments, planned, session, tally)
-        try:
+    try:
+        with opened(planned, _options(arguments, wished), tally.resume, restart=arguments.restart) as session:
+            run = _Run(arguments, planned, session, tally)
             run.send()
-        except KeyboardInterrupt:
-            print(f"error: interrupted after {tally.rows:,} rows{_kept(planned)}", file=sys.stderr)
-            return INTERRUPTED
-        run.check()
-        session.finish(tally.failed)
+            run.check()
+            session.finish(tally.failed)
+    except KeyboardInterrupt:
+        print(f"error: interrupted after {tally.rows:,} rows{_kept(planned)}", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        raise
+    except OSError as error:  # a full disk does not say what it was that did not fit
+        raise OSError(f"{error}, after {tally.rows:,} rows{_kept(planned) if tally.rows else ''}") from error
     return run.end()
 
 
@@ -48,13 +53,15 @@ def rows_of(arguments: argparse.Namespace) -> Feed:
 def wishes_of(arguments: argparse.Namespace) -> Wishes:
     """What the command line asks for. Raises ValueError."""
     payload, keep = names_of(arguments.payload), names_of(arguments.keep)
-    if arguments.requests and payload:
-        raise ValueError("--payload and --requests cannot both be set: a request has its payload")
+    if arguments.requests and (payload or keep):
+        named = "--payload" if payload else "--keep"
+        raise ValueError(f"{named} and --requests cannot both be set: a request is the whole line")
     return Wishes(
         input=arguments.input,
         output=arguments.output,
         errors=arguments.errors,
         only_failed=arguments.only_failed,
+        report=arguments.report,
         payload=payload,
         keep=keep,
         types=types_of(arguments.types),
@@ -66,8 +73,8 @@ def wishes_of(arguments: argparse.Namespace) -> Wishes:
 
 def _options(arguments: argparse.Namespace, wished: Wishes) -> dict[str, Any]:
     """A deadline counts from the start of each run, and is the same all the same."""
-    asked = {name: getattr(arguments, name) for name in ("model", "prefix", *DIRECTIVES)}
-    return {**wished.fingerprint(), **asked}
+    asked = {name: getattr(arguments, name) for name in ("model", *DIRECTIVES)}
+    return {**wished.fingerprint(), **asked, "prefix": prefix_of(arguments, settings_file())}
 
 
 class _Run:
@@ -127,7 +134,7 @@ class _Run:
         if not self._arguments.quiet:
             print("\n".join([*tally.summary(), *self._output()]), file=sys.stderr)
         if self._arguments.report:
-            Path(self._arguments.report).write_text(json.dumps(self._report(code), indent=2) + "\n", "utf-8")
+            self._write_report(code)
         return code
 
     def _wants(self, index: int, read: Any) -> bool:
@@ -139,6 +146,13 @@ class _Run:
             return []
         written = f"{self._plan.wishes.output} {tally.rows - tally.failed:,} rows"
         return [f"Output   {written} · {errors} {tally.failed:,} rows"]
+
+    def _write_report(self, code: int) -> None:
+        """The rows are there, whatever becomes of it: to fail would have them asked again."""
+        try:
+            Path(self._arguments.report).write_text(json.dumps(self._report(code), indent=2) + "\n", "utf-8")
+        except OSError as error:
+            print(f"warning: the report could not be written: {error}", file=sys.stderr)
 
     def _report(self, code: int) -> Mapping[str, Any]:
         wished, errors = self._plan.wishes, self._plan.errors

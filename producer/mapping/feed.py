@@ -13,6 +13,7 @@ from rows.payload import NoPayload, Pick
 from rows.row import BadRow, Row
 from rows.source import Source
 from wire.reply import Reply
+from wire.values import dump
 
 
 class _Origin(NamedTuple):
@@ -86,8 +87,16 @@ def keeper(names: tuple[str, ...] | None, *, keeps: bool) -> Keep:
     if not keeps:
         return lambda _: None
     if names is None:
-        return lambda value: value if isinstance(value, dict) else None
-    return lambda value: {name: value.get(name) if isinstance(value, dict) else None for name in names}
+        return lambda value: _finite(value) if isinstance(value, dict) else None
+    return lambda value: _finite({name: value.get(name) for name in names} if isinstance(value, dict) else {})
+
+
+def _finite(row: dict[str, Any]) -> dict[str, Any]:
+    """What a Parquet file may hold, and JSON not: as text, since null would be another value."""
+    for name, value in row.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            row = {**row, name: str(value)}
+    return row
 
 
 class Failed:
@@ -108,9 +117,8 @@ class Failed:
         """Whether the row is to be sent again. Raises ValueError where it is not what it was."""
         known = self._prints.get(index)
         if known is not None and known != _print(read):
-            raise ValueError(
-                f"row {index} of the input is not the one in {self._path}; expected the same input"
-            )
+            expected = "expected the same input, --types and columns"
+            raise ValueError(f"row {index} of the input is not the one in {self._path}; {expected}")
         return known is not None
 
     def check_all_found(self, rows: int) -> None:
@@ -128,4 +136,4 @@ class Failed:
 
 
 def _print(value: Any) -> bytes:
-    return blake2b(orjson.dumps(value, option=orjson.OPT_SORT_KEYS), digest_size=16).digest()
+    return blake2b(dump(value, sort=True), digest_size=16).digest()

@@ -10,9 +10,11 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, BinaryIO
 
 import orjson
+
+from producer.mapping.lines import row_line
 
 _BUFFER_BYTES = 1 << 18
 _FLUSH_SECONDS = 0.1
@@ -39,6 +41,19 @@ class Done:
         return True
 
 
+def lock(file: BinaryIO, path: Path) -> None:
+    """Have `file`, just opened at `path`, for this process alone. Raises ValueError, and closes it, where
+    another has it."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        is_it = os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except (BlockingIOError, FileNotFoundError):
+        is_it = False  # or it was given its final name since it was opened
+    if not is_it:
+        file.close()
+        raise ValueError(f"{path} is being written by another run; expected one at a time")
+
+
 class Journal:
     """Open for one process at a time. Raises ValueError where another has it open, OSError.
 
@@ -49,14 +64,7 @@ class Journal:
         self.path, self.done, self._clock = path, Done(), clock
         self._flushed = clock()
         self._file = path.open("a+b", buffering=_BUFFER_BYTES)
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            is_it = os.path.samestat(os.fstat(self._file.fileno()), path.stat())
-        except (BlockingIOError, FileNotFoundError):
-            is_it = False  # or it was given its final name since it was opened
-        if not is_it:
-            self._file.close()
-            raise ValueError(f"{path} is being written by another run; expected one at a time")
+        lock(self._file, path)
 
     def __enter__(self) -> "Journal":
         return self
@@ -97,7 +105,7 @@ class Journal:
     def write(self, row: dict[str, Any]) -> None:
         """Append; nothing for a row that is done."""
         if self.done.add(row["index"]):
-            self._file.write(orjson.dumps(row) + b"\n")
+            self._file.write(row_line(row))
             if self._clock() - self._flushed > _FLUSH_SECONDS:
                 self.flush()
 

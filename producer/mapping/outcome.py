@@ -6,9 +6,8 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import orjson
-
 from producer.mapping.journal import Journal
+from producer.mapping.lines import row_line
 from producer.mapping.plan import Plan, is_table
 from rows.columns import Columns, flat
 from rows.csv_sink import write_csv
@@ -16,10 +15,11 @@ from rows.csv_sink import write_csv
 _OF_REPLY = ("outcome", "model", "version", "key", "age_seconds")
 
 
-def finish(plan: Plan, journal: Journal, failed: int) -> None:
+def finish(plan: Plan, journal: Journal, failed: int, check_input: Callable[[], None]) -> None:
     """Give everything its final name, the errors first: OUT is there when all is. Raises OSError, ValueError.
 
-    What is interrupted in the middle may be done again.
+    What is interrupted in the middle may be done again. `check_input` raises where the input, which may be
+    read once more, is not what it was.
     """
     if plan.target is None or plan.errors is None:
         return
@@ -30,7 +30,7 @@ def finish(plan: Plan, journal: Journal, failed: int) -> None:
     else:
         plan.errors.unlink(missing_ok=True)  # of an earlier run: nothing failed in this one
     if is_table(plan.wishes.output):
-        _replace(plan.target, lambda file: _write_table(file, plan, journal))
+        _replace(plan.target, lambda file: _write_table(file, plan, journal), check_input)
     elif failed:
         _replace(plan.target, lambda file: _write_lines(file, journal, "ok"))
     else:
@@ -39,11 +39,16 @@ def finish(plan: Plan, journal: Journal, failed: int) -> None:
     journal.path.unlink(missing_ok=True)
 
 
-def _replace(path: Path, write: Callable[[BinaryIO], None]) -> None:
+def _replace(path: Path, write: Callable[[BinaryIO], None], check: Callable[[], None] = lambda: None) -> None:
+    if path.exists() and not path.is_file():  # a pipe, /dev/null: to rename over it would take it from all
+        with path.open("wb") as file:
+            write(file)
+        return
     unfinished = path.with_name(f"{path.name}.unfinished")
     try:
         with unfinished.open("wb") as file:
             write(file)
+            check()
             file.flush()
             os.fsync(file.fileno())
         unfinished.replace(path)
@@ -54,7 +59,7 @@ def _replace(path: Path, write: Callable[[BinaryIO], None]) -> None:
 def _write_lines(file: BinaryIO, journal: Journal, status: str) -> None:
     for row in journal.read():
         if row["status"] == status:
-            file.write(orjson.dumps(row) + b"\n")
+            file.write(row_line(row))
 
 
 def _write_table(file: BinaryIO, plan: Plan, journal: Journal) -> None:
@@ -83,7 +88,7 @@ def _columns(plan: Plan, journal: Journal) -> tuple[Columns, Columns]:
     """What rows carry along, and what their replies say. Their kinds are known when all were read."""
     known = plan.source.columns if plan.keeps and not plan.source.is_stream else None
     kept = Columns(plan.wishes.keep or known or () if plan.keeps else ())
-    answered = Columns(["line"])
+    answered = Columns(["line"] if plan.wishes.flatten else ["line", "result"])
     for row in _ok(journal):
         kept.see((row.get("row") or {}).items())
         answered.see(_answer(plan, row))
@@ -106,11 +111,14 @@ def _answer(plan: Plan, row: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 
 def _named(kept: Columns, answered: Columns) -> dict[str, str]:
-    """What the columns of a reply are called beside those that rows carry along. Raises ValueError."""
-    names = {name: f"reply_{name}" if name in kept.kinds else name for name in answered.kinds}
-    twice = [name for name in names.values() if name in kept.kinds or list(names.values()).count(name) > 1]
-    if twice:
-        raise ValueError(f"two columns would be called {twice[0]!r}; name what is to be kept with --keep")
+    """What the columns of a reply are called beside those that rows carry along: `reply_…` where a name is
+    taken, as often as it takes."""
+    names: dict[str, str] = {}
+    for name in answered.kinds:
+        free = name
+        while free in kept.kinds or free in names.values() or (free != name and free in answered.kinds):
+            free = f"reply_{free}"
+        names[name] = free
     return names
 
 

@@ -1,5 +1,6 @@
 """What a run is to do: everything that is decided before the first row is read."""
 
+import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +21,7 @@ class Wishes:
     output: str
     errors: str | None = None
     only_failed: str | None = None
+    report: str | None = None
     payload: tuple[str, ...] | None = None
     keep: tuple[str, ...] | None = None
     types: Mapping[str, Type] = field(default_factory=dict)
@@ -61,14 +63,18 @@ def plan(wishes: Wishes) -> Plan:
     """Raises ValueError for what does not go together, OSError where there is no input."""
     source = open_source(wishes.input, types=wishes.types, columns=_needed(wishes))
     names = (*(wishes.payload or ()), *(wishes.keep or ()))
-    columns = source.columns if names or not source.is_stream else None
+    columns = None if source.is_stream else source.columns  # what is asked of a pipe is gone
     check_names(names, columns, wishes.input)
     target = _target(wishes.output)
+    if wishes.flatten and not is_table(wishes.output):
+        raise ValueError("--flatten makes columns; expected an OUT that ends in .csv, .tsv or .parquet")
+    if Path(wishes.output).suffix.lower() == ".parquet":
+        importlib.import_module("rows.pyarrow")  # now, and not when all rows are paid for
     if target is None and is_table(wishes.output):
         raise ValueError(f"{wishes.output} cannot be written to row by row; expected a file, or JSON lines")
-    errors = (
-        Path(wishes.errors) if wishes.errors else target and target.with_name(f"{target.stem}.errors.jsonl")
-    )
+    errors = _beside(target, "errors.jsonl") if wishes.errors is None else _written(wishes.errors, "--errors")
+    if wishes.report is not None:
+        _written(wishes.report, "--report")
     _refuse_one_for_two(wishes, target, errors)
     has_columns = columns is not None or wishes.payload is not None
     keeps = (has_columns if wishes.keep is None else bool(wishes.keep)) and not wishes.whole_requests
@@ -101,11 +107,34 @@ def _target(output: str) -> Path | None:
     return path.resolve() if path.is_symlink() else path
 
 
+def _written(name: str, flag: str) -> Path:
+    """Where a file can be written, as far as is known beforehand. Raises ValueError."""
+    path = Path(name)
+    if name == "-" or path.is_dir() or not path.parent.is_dir():
+        raise ValueError(f"{flag} {name}: expected the name of a file in a directory that is there")
+    return path.resolve() if path.is_symlink() and (path.is_file() or not path.exists()) else path
+
+
+def _beside(target: Path | None, end: str) -> Path | None:
+    """`out.errors.jsonl` beside out.jsonl, `out.csv.errors.jsonl` beside out.csv: two outputs, two files."""
+    if target is None:
+        return None
+    return target.with_name(f"{target.stem if target.suffix == '.jsonl' else target.name}.{end}")
+
+
 def _refuse_one_for_two(wishes: Wishes, target: Path | None, errors: Path | None) -> None:
-    given = {"the input": wishes.input, "the output": target, "the errors": errors}
+    given: dict[str, str | Path | None] = {
+        "the input": wishes.input,
+        "the output": target,
+        "the errors": errors,
+    }
+    given |= {"--report": wishes.report, "--only-failed": wishes.only_failed}
+    work = [] if target is None else [f"{target}.{end}" for end in ("partial", "manifest", "unfinished")]
+    given |= {f"what a run writes meanwhile ({Path(path).suffix})": path for path in work}
     if wishes.only_failed is not None:
-        given["--only-failed"] = wishes.only_failed
-        if target is not None and target.exists():
+        if wishes.input == "-":
+            raise ValueError("--only-failed reads the input again; expected a file, not standard input")
+        if target is not None and target.exists() and not Path(work[0]).exists():
             raise ValueError(
                 f"{target} is there; --only-failed writes only the rows that it sends to a new OUT"
             )

@@ -7,10 +7,9 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
-import orjson
-
 from producer.mapping import manifest
 from producer.mapping.journal import Done, Journal
+from producer.mapping.lines import row_line
 from producer.mapping.outcome import finish
 from producer.mapping.plan import Plan
 
@@ -40,7 +39,7 @@ class Straight:
     def write(self, row: dict[str, Any]) -> None:
         """See Session."""
         is_error = row["status"] == "error" and self._errors is not None
-        (self._errors if is_error and self._errors else self._output).write(orjson.dumps(row) + b"\n")
+        (self._errors if is_error and self._errors else self._output).write(row_line(row))
         self.done.add(row["index"])
 
     def flush(self) -> None:
@@ -58,11 +57,19 @@ class Kept:
     def __init__(self, plan: Plan, journal: Journal, manifest_path: Path) -> None:
         self._plan, self._journal, self._manifest_path = plan, journal, manifest_path
         self.done, self.write, self.flush = journal.done, journal.write, journal.flush
+        self._read_as = _state(plan)
 
     def finish(self, failed: int) -> None:
-        """See Session."""
-        finish(self._plan, self._journal, failed)
+        """See Session. Raises ValueError where the input is not what it was at the beginning."""
+        self._check_input()
+        finish(self._plan, self._journal, failed, self._check_input)
         self._manifest_path.unlink(missing_ok=True)
+
+    def _check_input(self) -> None:
+        if _state(self._plan) != self._read_as:
+            raise ValueError(
+                f"{self._plan.wishes.input} has changed while it was read; begin anew with --restart"
+            )
 
 
 @contextmanager
@@ -81,8 +88,9 @@ def opened(
     partial, beside = (plan.target.with_name(f"{plan.target.name}.{end}") for end in ("partial", "manifest"))
     with Journal(partial) as journal:
         try:
+            kept = Kept(plan, journal, beside)
             _go_on(plan, options, journal, beside, on_found, restart=restart)
-            yield Kept(plan, journal, beside)
+            yield kept
         finally:
             journal.flush()
             if partial.exists() and not partial.stat().st_size:
@@ -102,18 +110,28 @@ def _go_on(
     wishes, is_stream = plan.wishes, plan.source.is_stream
     now = None if is_stream else manifest.manifest_of(wishes.input, wishes.only_failed, options)
     if restart or not journal.path.stat().st_size:
+        beside.unlink(missing_ok=True)  # first: rows must never stand beside the manifest of others
         journal.restart()
         if now is not None:
             manifest.write(beside, now)
         return
     why = "its input cannot be read twice" if now is None else manifest.changes(beside, now)
     if why:
+        same = "" if now is None else "give the same input and options again, or "
         raise ValueError(
             f"{journal.path} holds rows, and this run cannot go on with them: {why}; "
-            f"give the same input and options again, or forget those rows with --restart"
+            f"{same}forget those rows with --restart"
         )
     for row in journal.load():
         on_found(row)
+
+
+def _state(plan: Plan) -> tuple[int, ...] | None:
+    """What tells that a file was not written to since."""
+    if plan.source.is_stream:
+        return None
+    found = Path(plan.wishes.input).stat()
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
 
 @contextmanager

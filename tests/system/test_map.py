@@ -4,8 +4,10 @@ import contextlib
 import datetime
 import decimal
 import json
+import os
 import random
 import signal
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -61,7 +63,7 @@ def test_csv_there_and_back(redis_rig: Rig, place: Path) -> None:
         {"text": "", "n": None},
         {"text": "a, b", "n": -3},
     ]
-    assert [(row["line"], row["input"]) for row in lines(place / "out.errors.jsonl")] == [
+    assert [(row["line"], row["input"]) for row in lines(place / "out.csv.errors.jsonl")] == [
         (5, "bad"),
         (7, "10,x,y,z"),
     ]
@@ -101,7 +103,7 @@ def test_parquet_there_and_back(redis_rig: Rig, place: Path) -> None:
     assert (found.schema.field("result.small").type, found["result.small"][2].as_py()) == (pa.int64(), -3)
     assert found["result.price"].to_pylist() == ["1.10", None, "-2.00", "-2.00"]
     assert found["result.at"][0].as_py() == "2026-01-02 04:04:05.000006000+0100"
-    assert [row["line"] for row in lines(place / "out.errors.jsonl")] == [4]
+    assert [row["line"] for row in lines(place / "out.parquet.errors.jsonl")] == [4]
 
 
 @pytest.mark.parametrize("end", ["jsonl", "csv"])
@@ -342,3 +344,157 @@ def test_a_rate_ends_like_any_other_run(redis_rig: Rig, place: Path) -> None:
         ("queue-max", "0", "at least 1"),
     ):
         assert said in mapped(place, redis_rig, "in.jsonl", "-o", "x", f"--{flag}", value, code=2)
+
+
+def test_a_row_that_nests_too_deep_fails_alone(redis_rig: Rig, place: Path) -> None:
+    """As payload, carried along, and as a result: orjson reads deeper than it writes."""
+    redis_rig.work()
+    deep = json.dumps([json.loads("[" * 252 + "]" * 252)])
+    redis_rig.model.behave = lambda p: (200, deep.encode() if p == {"a": 2} else b"1", {})
+    wide = "[" * 300 + "]" * 300
+    (place / "in.jsonl").write_text(
+        f'{{"a":1}}\n{{"a":{wide}}}\n{{"a":2}}\n{{"a":1,"b":{wide}}}\n{{"a":3}}\n'
+    )
+    mapped(
+        place,
+        redis_rig,
+        "in.jsonl",
+        "-o",
+        "out.jsonl",
+        "--payload",
+        "a",
+        "--keep",
+        "a,b",
+        "--ordered",
+        code=1,
+    )
+    assert [row["line"] for row in lines(place / "out.jsonl")] == [1, 3, 4, 5]
+    assert lines(place / "out.jsonl")[1]["result"] == json.loads(deep)
+    assert [row["line"] for row in lines(place / "out.errors.jsonl")] == [2]
+    again = ["--payload", "a", "--keep", "a,b", "--only-failed", "out.errors.jsonl"]
+    mapped(place, redis_rig, "in.jsonl", "-o", "again.jsonl", *again, code=1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["in.jsonl", "-o", "out.jsonl", "--report", "out.jsonl"], "is the output and --report"),
+        (["in.jsonl", "-o", "out.jsonl", "--report", "in.jsonl"], "is the input and --report"),
+        (["out.jsonl.partial", "-o", "out.jsonl"], "is the input and what a run writes meanwhile"),
+        (["out.jsonl.manifest", "-o", "out.jsonl"], "is the input and what a run writes meanwhile"),
+        (["in.jsonl", "-o", "out.jsonl", "--errors", "nowhere/x"], "in a directory that is there"),
+        (["in.jsonl", "-o", "out.jsonl", "--errors", "-"], "expected the name of a file"),
+        (["in.jsonl", "-o", "out.jsonl", "--flatten"], "--flatten makes columns"),
+        (["in.jsonl", "-o", "out.jsonl", "--requests", "--keep", "a"], "--keep and --requests"),
+        (["-", "-o", "out.jsonl", "--only-failed", "in.jsonl"], "not standard input"),
+        (["in.parquet.gz", "-o", "out.jsonl"], "packed within"),
+    ],
+)
+def test_no_file_is_taken_for_another(redis_rig: Rig, place: Path, arguments: list[str], said: str) -> None:
+    """Before anything is sent or written: what is there stays as it is."""
+    for name in ("in.jsonl", "out.jsonl.partial", "out.jsonl.manifest", "in.parquet.gz"):
+        (place / name).write_text(f'"{name}"\n')
+    assert said in mapped(place, redis_rig, *arguments, code=2)
+    for name in ("in.jsonl", "out.jsonl.partial", "out.jsonl.manifest"):
+        assert (place / name).read_text() == f'"{name}"\n'
+
+
+def test_errors_go_through_a_link_or_into_a_pipe(redis_rig: Rig, place: Path) -> None:
+    """Neither is renamed over: as root that would take /dev/null from the whole machine."""
+    redis_rig.work()
+    (place / "in.jsonl").write_text("1\nnope\n")
+    (place / "link").symlink_to(place / "real")
+    mapped(place, redis_rig, "in.jsonl", "-o", "out.jsonl", "--errors", "link", code=1)
+    assert (place / "link").is_symlink()
+    assert [row["line"] for row in lines(place / "real")] == [2]
+    mapped(place, redis_rig, "in.jsonl", "-o", "out.jsonl", "--errors", "/dev/fd/2", code=1)
+    os.mkfifo(place / "pipe")
+    reading = os.open(place / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    mapped(place, redis_rig, "in.jsonl", "-o", "out.jsonl", "--errors", "pipe", code=1)
+    assert json.loads(os.read(reading, 9999))["line"] == 2
+    os.close(reading)
+    assert (place / "pipe").is_fifo()
+
+
+def test_an_input_that_changes_meanwhile_is_not_mixed(redis_rig: Rig, place: Path) -> None:
+    """The columns of a table come from the input: nothing gets its name where that is another by then."""
+    redis_rig.work()
+    redis_rig.model.behave = redis_rig.model.hang
+    for name, values in (("in", [1, 2]), ("other", [2, 1])):
+        pa.parquet.write_table(pa.table({"n": values}), place / f"{name}.parquet")
+    child = begin(place, redis_rig, "map", "in.parquet", "-o", "out.parquet", "--payload", "n")
+    until(lambda: redis_rig.model.calls, what="a call")
+    (place / "other.parquet").replace(place / "in.parquet")
+    redis_rig.model.behave = echo
+    redis_rig.model.released.set()
+    _, said = child.communicate(timeout=60)
+    assert child.returncode == 2
+    assert "in.parquet has changed while it was read" in said
+    assert not (place / "out.parquet").exists()
+
+
+def test_a_stream_leaves_no_manifest_of_another_run(redis_rig: Rig, place: Path) -> None:
+    """Else a run of that other input would go on with the stream's rows."""
+    redis_rig.work()
+    numbers(place, 20)
+    hang_on(redis_rig, place, "map", "in.jsonl", "-o", "out.jsonl")
+    redis_rig.model.released.clear()
+    redis_rig.model.behave = lambda p: redis_rig.model.hang(p) if p == 7 else (200, b"1", {})
+    stream = begin(
+        place,
+        redis_rig,
+        "map",
+        "/dev/stdin",
+        "-o",
+        "out.jsonl",
+        "--restart",
+        "--in-flight",
+        "1",
+        stdin=subprocess.PIPE,
+    )
+    assert stream.stdin is not None
+    stream.stdin.write("".join(f"{n}\n" for n in range(20)))
+    stream.stdin.close()
+    stream.stdin = None
+    partial = place / "out.jsonl.partial"
+    manifest = place / "out.jsonl.manifest"
+    until(
+        lambda: not manifest.exists() and b'"index":6' in partial.read_bytes(),
+        what="seven rows of the stream",
+    )
+    stream.kill()
+    stream.communicate(timeout=30)
+    redis_rig.model.released.set()
+    redis_rig.model.behave = echo
+    assert "cannot be read" in mapped(place, redis_rig, "in.jsonl", "-o", "out.jsonl", code=2)
+    assert "expected another OUT" not in mapped(place, redis_rig, "in.jsonl", "-o", "out.jsonl", "--restart")
+
+
+def test_a_collect_does_not_write_into_a_map(redis_rig: Rig, place: Path) -> None:
+    """Both call it OUT.partial."""
+    redis_rig.work()
+    numbers(place, 20)
+    hang_on(redis_rig, place, "map", "in.jsonl", "-o", "out.jsonl")
+    kept = (place / "out.jsonl.partial").read_bytes()
+    code, _, said = run(place, redis_rig, "collect", "-o", "out.jsonl", "--timeout", "1")
+    assert (code, "is of a map" in said) == (2, True)
+    assert (place / "out.jsonl.partial").read_bytes() == kept
+
+
+def test_numbers_and_names_of_a_table(redis_rig: Rig, place: Path) -> None:
+    """No integer is rounded, no field is lost, and the output of a run is the input of the next."""
+    redis_rig.work()
+    values = [9007199254740993, 0.5, {"a.b": 1, "a": {"b": 2}}, {}]
+    (place / "in.jsonl").write_text("".join(json.dumps({"q": n}) + "\n" for n in range(4)))
+    redis_rig.model.behave = lambda p: (200, json.dumps(values[p["q"]]).encode(), {})
+    mapped(place, redis_rig, "in.jsonl", "-o", "one.parquet", "--payload", "q")
+    assert pa.parquet.read_table(place / "one.parquet")["result"].to_pylist() == [
+        json.dumps(v, separators=(",", ":")) for v in values
+    ]
+    mapped(place, redis_rig, "one.parquet", "-o", "two.csv", "--payload", "q", "--flatten")
+    mapped(place, redis_rig, "two.csv", "-o", "three.parquet", "--payload", "q", "--types", "q:integer")
+    names = pa.parquet.read_schema(place / "three.parquet").names
+    assert len(set(names)) == len(names)
+    assert {'reply_result."a.b"', "reply_result.a.b", "reply_reply_line"} <= {*names} | {
+        f"reply_{name}" for name in names
+    }

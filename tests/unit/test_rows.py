@@ -154,7 +154,7 @@ def test_bad_rows_of_a_csv_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("data", "said"),
-    [(b"", "it is empty"), (b"a,a\n", "a name twice"), (b"a,\n", "an empty one"), (b"\xff\n", "not UTF-8")],
+    [(b"", "it is empty"), (b"a,a\n", "a name twice"), (b"a,\n", "an empty name"), (b"\xff\n", "not UTF-8")],
 )
 def test_a_header_is_needed(tmp_path: Path, data: bytes, said: str) -> None:
     """Without one nothing could be named."""
