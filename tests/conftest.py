@@ -13,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.support.certificates import Certificates
+from tests.support.environments import lend_packages_of
 from tests.support.rig import Rig
 from tests.support.servers import RabbitServer, ValkeyServer
 from tests.support.stub_model import StubModel
@@ -32,6 +33,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     # In the background of a script it is ignored, and so it would be by every process that a test interrupts.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    lend_packages_of("frames")  # now: pyarrow looks only once, when it is imported, whether numpy is there
     given = getattr(config, "workerinput", {}).get("seed", config.getoption("--seed"))
     config.stash[_SEED] = random.SystemRandom().randrange(10**6) if given is None else given
     config.stash[_FIGURES] = []

@@ -76,7 +76,7 @@ def main(argv: Sequence[str]) -> int:
             pipeline.payloads(), in_flight=200, pack=10, reply_timeout=_REPLY_TIMEOUT_SECONDS
         )
         for reply in replies:
-            pipeline.inbox = producer._inbox
+            pipeline.inbox = producer._traffic._inbox
             pipeline.take(reply)
             pipeline.write()
         pipeline.write(done=time.time())

@@ -20,9 +20,14 @@ def python_of(name: str) -> str:
 def borrow_packages_of(name: str) -> None:
     """Let this process import what is in `.NAME/venv` and not here."""
     _need(Path(ROOT, f".{name}", "venv", ".stamp"))
-    (site,) = Path(ROOT, f".{name}", "venv", "lib").glob("python3*/site-packages")
-    if str(site) not in sys.path:
-        sys.path.append(str(site))
+    lend_packages_of(name)
+
+
+def lend_packages_of(name: str) -> None:
+    """The same where that environment was made, and nothing where it was not."""
+    for site in Path(ROOT, f".{name}", "venv", "lib").glob("python3*/site-packages"):
+        if str(site) not in sys.path:
+            sys.path.append(str(site))
 
 
 def node() -> str:
