@@ -72,7 +72,8 @@ def test_the_dag_runs_and_defers_while_it_waits(redis_rig: Rig, place: Path, air
     redis_rig.work(MODELS__M__TIMEOUT_SECONDS="60")
     rows = [{"text": f"text {n % 80}"} for n in range(100)]
     rows[7] = {"text": "bad"}
-    conf = {"source": write(place / "rows.jsonl", rows), "target": str(place / "out.jsonl")}
+    target = str(place / "out.jsonl")
+    conf = {"source": write(place / "rows.jsonl", rows), "target": target, "may_fail": 1}
     log = place / "airflow.log"
     with log.open("wb") as out:
         child = subprocess.Popen(
@@ -183,7 +184,7 @@ def test_a_run_that_dies_anywhere_goes_on(redis_rig: Rig, place: Path, steps: Mo
     assert run().ask() == 1
     until(lambda: steps.depth("q") == 1, what="the last reply")
     run().collect()
-    outcomes = run().finish()
+    outcomes = run().finish(may_fail=1)
     assert outcomes.pop("invalid") == 1
     assert sum(outcomes.values()) == 42
     assert outcomes.keys() <= {"miss", "hit", "coalesced"}
@@ -193,6 +194,61 @@ def test_a_run_that_dies_anywhere_goes_on(redis_rig: Rig, place: Path, steps: Mo
     assert found[42]["error"]["kind"] == "invalid_request"
     assert redis_rig.model.calls == 40  # each row once; the other run asked for one of them
     assert len(steps.Run(source, target, run_name="q", key="tuesday").missing()) == 41
+
+
+def test_a_run_with_failed_rows_fails_and_the_next_try_asks_again(
+    redis_rig: Rig, place: Path, steps: ModuleType
+) -> None:
+    """Only for those that may succeed later; what the model rejected stays, and makes a retry vain."""
+    ill = threading.Event()
+    ill.set()
+
+    def behave(payload: Any) -> Answer:
+        if payload == "bad":
+            return status(422)(payload)
+        return status(503)(payload) if payload == "later" and ill.is_set() else echo(payload)
+
+    redis_rig.model.behave = behave
+    source, target = write(place / "rows.jsonl", ["fine", "later", "bad"]), place / "out.jsonl"
+
+    def once(may_fail: int) -> Any:
+        run = steps.Run(source, str(target), run_name="q", key="monday")
+        run.collect()
+        run.forget_failures()
+        asked = run.ask()
+        until(lambda: steps.depth("q") == 1, what="the replies")
+        run.collect()
+        with pytest.raises(steps.RowsFailed) as failed:
+            run.finish(may_fail=may_fail)
+        assert not target.exists()
+        return asked, failed.value.in_vain, str(failed.value)
+
+    asked, in_vain, said = once(may_fail=1)
+    assert (asked, in_vain) == (3, False)
+    assert said.startswith(
+        "2 rows failed, 1 of them for good, and 1 may (may_fail); the first is row 1 (from 0)"
+    )
+    assert once(may_fail=0)[:2] == (1, True)
+    ill.clear()
+    run = steps.Run(source, str(target), run_name="q", key="monday")
+    run.forget_failures()
+    assert run.ask() == 1
+    until(lambda: steps.depth("q") == 1, what="the reply")
+    run.collect()
+    assert sum(run.finish(may_fail=1).values()) == 3
+    assert [reply["result"] for reply in read(target)] == [{"echo": "fine"}, {"echo": "later"}, None]
+
+
+def test_map_file_with_failed_rows_fails(redis_rig: Rig, place: Path, steps: ModuleType) -> None:
+    """Its file has its name only where no more failed than may."""
+    redis_rig.model.behave = lambda payload: echo(payload) if payload != "bad" else status(422)(payload)
+    source, target = write(place / "rows.jsonl", ["fine", "bad"]), place / "out.jsonl"
+    with pytest.raises(steps.RowsFailed, match="1 rows failed.*row 1 .*model_rejected") as failed:
+        steps.map_file(source, str(target))
+    assert failed.value.in_vain
+    assert not target.exists()
+    assert steps.map_file(source, str(target), may_fail=1) == {"hit": 1, "failed": 1}
+    assert len(read(target)) == 2
 
 
 def test_a_row_that_is_no_json_is_named(place: Path, steps: ModuleType) -> None:

@@ -5,15 +5,14 @@ its slot until the last row is there. The second finds all answers remembered.
 """
 
 from airflow.sdk import dag, task
-from recollect_airflow import MapFile
-from recollect_run import map_file
+from recollect_airflow import MapFile, map_file
 
 
 @dag(
     schedule=None,
     max_active_runs=1,  # a reply queue is for one run at a time
     default_args={"retries": 2},
-    params={"source": "rows.jsonl", "target": "scored.jsonl"},
+    params={"source": "rows.jsonl", "target": "scored.jsonl", "may_fail": 0},
 )
 def score_texts() -> None:
     """Two ways to the same file."""
@@ -22,15 +21,16 @@ def score_texts() -> None:
         source="{{ params.source }}",
         target="{{ params.target }}",
         run_name="score-texts",
+        may_fail="{{ params.may_fail }}",
         poll_seconds=1,
     )
 
     @task
-    def waiting(source: str, target: str) -> dict[str, int]:
+    def waiting(source: str, target: str, may_fail: str) -> dict[str, int]:
         """A task that fails is retried; what was answered before costs a look into the cache."""
-        return map_file(source, target)
+        return map_file(source, target, may_fail=may_fail)
 
-    deferred >> waiting("{{ params.source }}", "{{ params.target }}.again")
+    deferred >> waiting("{{ params.source }}", "{{ params.target }}.again", "{{ params.may_fail }}")
 
 
 score_texts()

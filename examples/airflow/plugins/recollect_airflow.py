@@ -6,14 +6,35 @@ recollect and RECOLLECT_BROKER_URL; the password in it is therefore in no table 
 """
 
 import asyncio
+import contextlib
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
+import recollect_run
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 from airflow.triggers.base import BaseTrigger, TriggerEvent
-from recollect_run import Run, depth
+from recollect_run import RowsFailed, Run, depth
+
+
+@contextlib.contextmanager
+def _verdicts() -> Iterator[None]:
+    """What Airflow is to make of an error: a retry, or none where it would be in vain."""
+    try:
+        yield
+    except ValueError as error:
+        raise AirflowFailException(str(error)) from None
+    except RowsFailed as error:
+        raise (AirflowFailException if error.in_vain else AirflowException)(str(error)) from None
+
+
+def map_file(
+    source: str, target: str, *, model: str | None = None, may_fail: int | str = 0
+) -> dict[str, int]:
+    """`recollect_run.map_file` for a task: fails, without a retry where that would be in vain."""
+    with _verdicts():
+        return recollect_run.map_file(source, target, model=model, may_fail=int(may_fail))
 
 
 class MapFile(BaseOperator):
@@ -21,12 +42,14 @@ class MapFile(BaseOperator):
 
     `run_name` is that of its reply queue, and two runs at once would take each other's replies: give the Dag
     `max_active_runs=1`. What has no reply after `patience_seconds` fails the try; the next one asks for that
-    only, and what was answered meanwhile is a hit. Marking the task failed while it waits stops nothing:
+    only, and what was answered meanwhile is a hit. Where more than `may_fail` rows failed, the try fails
+    and `target` is not made; the next one asks again for those whose `error.retryable` is true, and there is
+    none where too many are not. All replies so far are in `target.partial`. Marking the task failed while it waits stops nothing:
     what is enqueued is worked on, and remembered. (Airflow calls `on_kill` only where a process of the task
     runs, and a trigger's `cleanup` also when a triggerer merely restarts: neither is a place to cancel.)
     """
 
-    template_fields = ("source", "target")
+    template_fields = ("source", "target", "may_fail")
 
     def __init__(
         self,
@@ -35,38 +58,40 @@ class MapFile(BaseOperator):
         target: str,
         run_name: str,
         model: str | None = None,
+        may_fail: int | str = 0,
         poll_seconds: float = 10.0,
         patience_seconds: float = 6 * 3600.0,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.source, self.target, self.run_name, self.model = source, target, run_name, model
+        self.may_fail = may_fail
         self.poll_seconds, self.patience_seconds = poll_seconds, patience_seconds
 
     def execute(self, context: Any) -> dict[str, int]:
         """Ask for what has no reply yet, and leave the slot."""
-        run = self._run(context)
-        run.collect()  # what a try that died left in the queue
-        self.log.info("enqueued %d requests", run.ask(model=self.model))
-        return self._go_on(run, time.time() + self.patience_seconds)
+        with _verdicts():
+            run = self._run(context)
+            run.collect()  # what a try that died left in the queue
+            run.forget_failures()
+            self.log.info("enqueued %d requests", run.ask(model=self.model))
+            return self._go_on(run, time.time() + self.patience_seconds)
 
     def take(self, context: Any, event: dict[str, Any]) -> dict[str, int]:
         """Back in a slot: take what is there."""
         self.log.info("%s messages of replies are there", event["waiting"])
-        run = self._run(context)
-        run.collect()
-        return self._go_on(run, event["end"])
+        with _verdicts():
+            run = self._run(context)
+            run.collect()
+            return self._go_on(run, event["end"])
 
     def _run(self, context: Any) -> Run:
-        try:
-            return Run(self.source, self.target, run_name=self.run_name, key=context["run_id"])
-        except ValueError as error:
-            raise AirflowFailException(str(error)) from None  # no retry would mend it
+        return Run(self.source, self.target, run_name=self.run_name, key=context["run_id"])
 
     def _go_on(self, run: Run, end: float) -> dict[str, int]:
         missing = len(run.missing())
         if not missing:
-            return run.finish()
+            return run.finish(may_fail=int(self.may_fail))
         if time.time() >= end:
             raise AirflowException(f"{missing} rows have no reply after {self.patience_seconds:.0f} s")
         trigger = RepliesThere(self.run_name, run.messages(), end, self.poll_seconds)

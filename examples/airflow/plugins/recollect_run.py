@@ -10,7 +10,7 @@ import json
 import math
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -26,16 +26,58 @@ def producer(**options: Any) -> Producer:
     return Producer(os.environ["RECOLLECT_BROKER_URL"], prefix=prefix, **options)
 
 
-def map_file(source: str, target: str, *, model: str | None = None) -> dict[str, int]:
-    """A reply for every row, in their order; how many of each outcome. Waits for all of them."""
-    outcomes: Counter[str] = Counter()
+class RowsFailed(Exception):
+    """More rows failed than may. `in_vain` says whether so many would fail each time."""
+
+    def __init__(self, message: str, *, in_vain: bool) -> None:
+        super().__init__(message)
+        self.in_vain = in_vain
+
+
+class Tally:
+    """What became of the rows, of which `may_fail` may fail."""
+
+    def __init__(self, may_fail: int) -> None:
+        if may_fail < 0:
+            raise ValueError(f"may_fail is {may_fail}; expected a number of rows, 0 or more")
+        self._may_fail, self._outcomes = may_fail, Counter[str]()
+        self._failed, self._final, self._first = 0, 0, ""
+
+    def add(self, row: int, reply: Mapping[str, Any]) -> None:
+        """One more row."""
+        self._outcomes[reply["outcome"]] += 1
+        error = reply["error"]
+        if error is not None:
+            self._first = self._first or f"row {row} (from 0), {error['kind']}: {error['message']}"
+            self._failed += 1
+            self._final += not error["retryable"]
+
+    def checked(self) -> dict[str, int]:
+        """How many rows of each outcome. Raises RowsFailed."""
+        if self._failed > self._may_fail:
+            raise RowsFailed(
+                f"{self._failed} rows failed, {self._final} of them for good, and {self._may_fail} may "
+                f"(may_fail); the first is {self._first}",
+                in_vain=self._final > self._may_fail,
+            )
+        return dict(self._outcomes)
+
+
+def map_file(source: str, target: str, *, model: str | None = None, may_fail: int = 0) -> dict[str, int]:
+    """A reply for every row, in their order; how many of each outcome. Waits for all of them.
+
+    Raises RowsFailed where more than `may_fail` rows failed: `target` is then not made, and
+    `target.partial` has all replies.
+    """
+    tally = Tally(may_fail)
     partial = Path(f"{target}.partial")
     with producer() as asked, Path(source).open("rb") as rows, partial.open("w") as out:
         for reply in asked.map((json.loads(row) for row in rows), model=model, ordered=True):
-            outcomes[reply.outcome] += 1
+            tally.add(reply.index, reply.as_dict())
             out.write(json.dumps({"row": reply.index, **reply.as_dict()}) + "\n")
+    outcomes = tally.checked()
     partial.replace(target)
-    return dict(outcomes)
+    return outcomes
 
 
 class Run:
@@ -68,6 +110,13 @@ class Run:
         answered = self._answered()
         return [digest for digest in self._payloads if digest not in answered]
 
+    def forget_failures(self) -> None:
+        """Let what failed and may succeed later count as not answered: for the beginning of a try."""
+        again = [digest for digest, reply in self._answered().items() if _may_succeed(reply)]
+        with self._kept() as out:
+            for digest in again:
+                out.write(json.dumps({"id": digest, "again": True}).encode() + b"\n")
+
     def messages(self) -> int:
         """How many reply messages have still to come, at least."""
         return math.ceil(len(self.missing()) / self._pack)
@@ -93,25 +142,33 @@ class Run:
 
     def collect(self) -> None:
         """Take the replies that are there. Each is in the file before it leaves the queue."""
-        missing = set(self.missing())
+        answered = self._answered()
+        # A failure that another try had may be followed by the answer to this one.
+        wanted = {d for d in self._payloads if d not in answered or _may_succeed(answered[d])}
         with producer() as asked, self._kept() as out:
             for reply in asked.collect(run=self._run_name, timeout=_SILENCE_SECONDS):
-                if reply.id in missing:
-                    missing.remove(reply.id)
+                if reply.id in wanted:
+                    if not _may_succeed(reply.as_dict()):
+                        wanted.remove(reply.id)
                     _keep(out, reply.id, reply)
 
-    def finish(self) -> dict[str, int]:
-        """Give every row its reply and the file its name; how many rows of each outcome."""
-        answered = self._answered()
-        outcomes: Counter[str] = Counter()
+    def finish(self, *, may_fail: int = 0) -> dict[str, int]:
+        """Give every row its reply and the file its name; how many rows of each outcome.
+
+        Raises RowsFailed where more than `may_fail` rows failed: there is then no such file, and all replies
+        stay in `target.partial`.
+        """
+        answered, tally = self._answered(), Tally(may_fail)
+        for row, digest in enumerate(self._ids):
+            tally.add(row, answered[digest])
+        outcomes = tally.checked()
         whole = self._target.with_name(f"{self._target.name}.whole")
         with whole.open("w") as out:
             for row, digest in enumerate(self._ids):
-                outcomes[answered[digest]["outcome"]] += 1
                 out.write(json.dumps({"row": row, **answered[digest]}) + "\n")
         whole.replace(self._target)
         self._partial.unlink(missing_ok=True)
-        return dict(outcomes)
+        return outcomes
 
     @contextlib.contextmanager
     def _kept(self) -> Iterator[BinaryIO]:
@@ -126,9 +183,15 @@ class Run:
                 try:
                     reply = json.loads(line)
                     found[reply["id"]] = reply
+                    if "again" in reply:
+                        del found[reply["id"]]
                 except (ValueError, KeyError, TypeError):
                     continue  # torn, or empty: as good as not there, and asked again
         return found
+
+
+def _may_succeed(reply: Mapping[str, Any]) -> bool:
+    return reply["error"] is not None and bool(reply["error"]["retryable"])
 
 
 def _keep(out: BinaryIO, digest: str, reply: Reply) -> None:
