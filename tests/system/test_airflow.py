@@ -1,5 +1,6 @@
 """The Dag of examples/airflow by `airflow dags test`, with a real worker; and its steps without Airflow."""
 
+import fcntl
 import importlib.util
 import json
 import subprocess
@@ -16,6 +17,7 @@ from tests.support.processes import ROOT, clean_environment
 from tests.support.rig import Rig
 from tests.support.stub_model import Answer, echo, status
 from tests.support.waiting import until
+from wire.names import Names
 
 EXAMPLE = Path(ROOT, "examples", "airflow")
 
@@ -148,6 +150,21 @@ def test_a_trigger_that_runs_twice_takes_nothing(
     assert len(list(redis_rig.producer.collect(run="q", timeout=1))) == 3
 
 
+QUEUES = """
+from types import SimpleNamespace
+from recollect_airflow import MapFile
+
+task = MapFile(task_id="t", source="s", target="t", run_name="score-texts")
+first = {"dag_id": "d", "task_id": "t", "run_id": "manual__2024-01-01T00:00:00+00:00", "map_index": 0}
+for other in ({}, {"dag_id": "e"}, {"task_id": "u" * 250}, {"run_id": "r"}, {"map_index": 1}, {}):
+    print(task.reply_queue({"ti": SimpleNamespace(**{**first, **other})}))
+try:
+    MapFile(task_id="t", source="s", target="t", run_name="a.b")
+except ValueError as error:
+    print(error)
+"""
+
+
 @pytest.fixture
 def steps(redis_rig: Rig, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """recollect_run.py, which needs no Airflow, in front of a real worker."""
@@ -239,11 +256,45 @@ def test_a_run_with_failed_rows_fails_and_the_next_try_asks_again(
     assert [reply["result"] for reply in read(target)] == [{"echo": "fine"}, {"echo": "later"}, None]
 
 
+def test_each_task_has_a_queue_of_its_own(place: Path, airflow: dict[str, str]) -> None:
+    """Mapped tasks, two operators of one Dag, two runs, two Dags with one `run_name`; every try the same."""
+    done = subprocess.run(
+        [python_of("airflow"), "-c", QUEUES],
+        env={**airflow, "PYTHONPATH": str(EXAMPLE / "plugins")},
+        cwd=place,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    *names, again, refused = done.stdout.splitlines()[-7:]
+    assert len(set(names)) == 5, done.stderr
+    assert again == names[0]
+    assert all(Names().replies_for(name) and name.startswith("score-texts-") for name in names)
+    assert refused == "run_name 'a.b' must be 1 to 31 of A-Z a-z 0-9 _ -"
+
+
+def test_a_try_that_was_given_up_and_lives_is_kept_out(place: Path, steps: ModuleType) -> None:
+    """Of two that write to one target, the second is refused before it takes a reply."""
+    source, target = write(place / "rows.jsonl", [1]), str(place / "out.jsonl")
+    run = steps.Run(source, target, run_name="q", key="monday")
+    run.ask()
+    until(lambda: steps.depth("q") == 1, what="the reply")
+    with Path(f"{target}.partial").open("ab") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        for step in (run.collect, run.ask, lambda: steps.map_file(source, target)):
+            with pytest.raises(RuntimeError, match=r"out\.jsonl\.partial is in use"):
+                step()
+        assert steps.depth("q") == 1
+    run.collect()
+    assert run.missing() == []
+
+
 def test_map_file_with_failed_rows_fails(redis_rig: Rig, place: Path, steps: ModuleType) -> None:
     """Its file has its name only where no more failed than may."""
     redis_rig.model.behave = lambda payload: echo(payload) if payload != "bad" else status(422)(payload)
     source, target = write(place / "rows.jsonl", ["fine", "bad"]), place / "out.jsonl"
-    with pytest.raises(steps.RowsFailed, match="1 rows failed.*row 1 .*model_rejected") as failed:
+    with pytest.raises(steps.RowsFailed, match=r"1 rows failed.*row 1 .*model_rejected") as failed:
         steps.map_file(source, str(target))
     assert failed.value.in_vain
     assert not target.exists()

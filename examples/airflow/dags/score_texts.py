@@ -10,7 +10,7 @@ from recollect_airflow import MapFile, map_file
 
 @dag(
     schedule=None,
-    max_active_runs=1,  # a reply queue is for one run at a time
+    max_active_runs=1,  # a target is for one task at a time
     default_args={"retries": 2},
     params={"source": "rows.jsonl", "target": "scored.jsonl", "may_fail": 0},
 )

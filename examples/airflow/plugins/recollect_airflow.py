@@ -15,7 +15,7 @@ import recollect_run
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 from airflow.triggers.base import BaseTrigger, TriggerEvent
-from recollect_run import RowsFailed, Run, depth
+from recollect_run import RowsFailed, Run, check_may_fail, depth, queue_of
 
 
 @contextlib.contextmanager
@@ -40,13 +40,18 @@ def map_file(
 class MapFile(BaseOperator):
     """A reply for every row of `source`, in `target`; returns how many of each outcome.
 
-    `run_name` is that of its reply queue, and two runs at once would take each other's replies: give the Dag
-    `max_active_runs=1`. What has no reply after `patience_seconds` fails the try; the next one asks for that
-    only, and what was answered meanwhile is a hit. Where more than `may_fail` rows failed, the try fails
-    and `target` is not made; the next one asks again for those whose `error.retryable` is true, and there is
-    none where too many are not. All replies so far are in `target.partial`. Marking the task failed while it waits stops nothing:
-    what is enqueued is worked on, and remembered. (Airflow calls `on_kill` only where a process of the task
-    runs, and a trigger's `cleanup` also when a triggerer merely restarts: neither is a place to cancel.)
+    Its reply queue is called `run_name`, 1 to 31 of A-Z a-z 0-9 _ -, with a digest of Dag, run, task and map
+    index behind it: all tries of a task share it, and nothing else does. A target is for one task at a time;
+    while one writes beside it, another is refused, be it a try that was given up and lives.
+
+    What has no reply after `patience_seconds` fails the try; the next one asks for that only, and what was
+    answered meanwhile is a hit. Where more than `may_fail` rows failed, the try fails and `target` is not
+    made; the next one asks again for those whose `error.retryable` is true, and there is none where too many
+    are not. All replies so far are in `target.partial`.
+
+    Marking the task failed while it waits stops nothing: what is enqueued is worked on, and remembered.
+    (Airflow calls `on_kill` only where a process of the task runs, and a trigger's `cleanup` also when a
+    triggerer merely restarts: neither is a place to cancel.)
     """
 
     template_fields = ("source", "target", "may_fail")
@@ -64,6 +69,7 @@ class MapFile(BaseOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        queue_of(run_name)  # a name that cannot be is refused with the Dag
         self.source, self.target, self.run_name, self.model = source, target, run_name, model
         self.may_fail = may_fail
         self.poll_seconds, self.patience_seconds = poll_seconds, patience_seconds
@@ -71,11 +77,12 @@ class MapFile(BaseOperator):
     def execute(self, context: Any) -> dict[str, int]:
         """Ask for what has no reply yet, and leave the slot."""
         with _verdicts():
+            check_may_fail(int(self.may_fail))
             run = self._run(context)
             run.collect()  # what a try that died left in the queue
             run.forget_failures()
             self.log.info("enqueued %d requests", run.ask(model=self.model))
-            return self._go_on(run, time.time() + self.patience_seconds)
+            return self._go_on(run, self.reply_queue(context), time.time() + self.patience_seconds)
 
     def take(self, context: Any, event: dict[str, Any]) -> dict[str, int]:
         """Back in a slot: take what is there."""
@@ -83,18 +90,24 @@ class MapFile(BaseOperator):
         with _verdicts():
             run = self._run(context)
             run.collect()
-            return self._go_on(run, event["end"])
+            return self._go_on(run, self.reply_queue(context), event["end"])
+
+    def reply_queue(self, context: Any) -> str:
+        """The name of the reply queue of the task that runs."""
+        ti = context["ti"]
+        return queue_of(self.run_name, ti.dag_id, ti.run_id, ti.task_id, ti.map_index)
 
     def _run(self, context: Any) -> Run:
-        return Run(self.source, self.target, run_name=self.run_name, key=context["run_id"])
+        queue = self.reply_queue(context)
+        return Run(self.source, self.target, run_name=queue, key=queue)
 
-    def _go_on(self, run: Run, end: float) -> dict[str, int]:
+    def _go_on(self, run: Run, queue: str, end: float) -> dict[str, int]:
         missing = len(run.missing())
         if not missing:
             return run.finish(may_fail=int(self.may_fail))
         if time.time() >= end:
             raise AirflowException(f"{missing} rows have no reply after {self.patience_seconds:.0f} s")
-        trigger = RepliesThere(self.run_name, run.messages(), end, self.poll_seconds)
+        trigger = RepliesThere(queue, run.messages(), end, self.poll_seconds)
         return self.defer(trigger=trigger, method_name="take")
 
 

@@ -5,10 +5,12 @@ Nothing here knows Airflow. What is known of a run is in files: the rows in `sou
 """
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import math
 import os
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -26,6 +28,14 @@ def producer(**options: Any) -> Producer:
     return Producer(os.environ["RECOLLECT_BROKER_URL"], prefix=prefix, **options)
 
 
+def queue_of(run_name: str, *of: object) -> str:
+    """A name for the reply queue of what `of` tells from everything else. Raises ValueError for a `run_name`
+    that leaves no room for a digest of it, or is none."""
+    if not re.fullmatch(r"[A-Za-z0-9_-]{1,31}", run_name):
+        raise ValueError(f"run_name {run_name!r} must be 1 to 31 of A-Z a-z 0-9 _ -")
+    return f"{run_name}-{hashlib.blake2b(json.dumps(of).encode(), digest_size=16).hexdigest()}"
+
+
 class RowsFailed(Exception):
     """More rows failed than may. `in_vain` says whether so many would fail each time."""
 
@@ -34,12 +44,17 @@ class RowsFailed(Exception):
         self.in_vain = in_vain
 
 
+def check_may_fail(rows: int) -> None:
+    """Raises ValueError for what is no number of rows."""
+    if rows < 0:
+        raise ValueError(f"may_fail is {rows}; expected a number of rows, 0 or more")
+
+
 class Tally:
     """What became of the rows, of which `may_fail` may fail."""
 
     def __init__(self, may_fail: int) -> None:
-        if may_fail < 0:
-            raise ValueError(f"may_fail is {may_fail}; expected a number of rows, 0 or more")
+        check_may_fail(may_fail)
         self._may_fail, self._outcomes = may_fail, Counter[str]()
         self._failed, self._final, self._first = 0, 0, ""
 
@@ -71,13 +86,27 @@ def map_file(source: str, target: str, *, model: str | None = None, may_fail: in
     """
     tally = Tally(may_fail)
     partial = Path(f"{target}.partial")
-    with producer() as asked, Path(source).open("rb") as rows, partial.open("w") as out:
+    with _sole(partial) as out, producer() as asked, Path(source).open("rb") as rows:
+        out.truncate(0)
         for reply in asked.map((json.loads(row) for row in rows), model=model, ordered=True):
             tally.add(reply.index, reply.as_dict())
-            out.write(json.dumps({"row": reply.index, **reply.as_dict()}) + "\n")
+            out.write(json.dumps({"row": reply.index, **reply.as_dict()}).encode() + b"\n")
     outcomes = tally.checked()
     partial.replace(target)
     return outcomes
+
+
+@contextlib.contextmanager
+def _sole(partial: Path) -> Iterator[BinaryIO]:
+    """To write at its end, while nobody else does. Raises RuntimeError where somebody does."""
+    with partial.open("ab") as out:
+        try:
+            fcntl.flock(out, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RuntimeError(
+                f"{partial} is in use: another try, or another task with this target"
+            ) from None
+        yield out
 
 
 class Run:
@@ -126,7 +155,7 @@ class Run:
         missing = self.missing()
         refused: dict[str, Reply] = {}
         requests = ({"id": digest, "payload": self._payloads[digest]} for digest in missing)
-        with producer() as asked:
+        with self._kept() as out, producer() as asked:
             sent = asked.enqueue(
                 requests,
                 run=self._run_name,
@@ -135,7 +164,6 @@ class Run:
                 whole_requests=True,
                 on_refused=lambda reply: refused.update({missing[reply.index]: reply}),
             )
-        with self._kept() as out:
             for digest, reply in refused.items():
                 _keep(out, digest, reply)
         return sent
@@ -145,7 +173,7 @@ class Run:
         answered = self._answered()
         # A failure that another try had may be followed by the answer to this one.
         wanted = {d for d in self._payloads if d not in answered or _may_succeed(answered[d])}
-        with producer() as asked, self._kept() as out:
+        with self._kept() as out, producer() as asked:
             for reply in asked.collect(run=self._run_name, timeout=_SILENCE_SECONDS):
                 if reply.id in wanted:
                     if not _may_succeed(reply.as_dict()):
@@ -172,7 +200,7 @@ class Run:
 
     @contextlib.contextmanager
     def _kept(self) -> Iterator[BinaryIO]:
-        with self._partial.open("ab") as out:
+        with _sole(self._partial) as out:
             out.write(b"\n")  # the line before may be one that a killed try did not write to its end
             yield out
 
