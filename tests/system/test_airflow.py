@@ -150,6 +150,46 @@ def test_a_trigger_that_runs_twice_takes_nothing(
     assert len(list(redis_rig.producer.collect(run="q", timeout=1))) == 3
 
 
+VERDICTS = """
+from pathlib import Path
+from airflow.sdk.exceptions import AirflowException
+from recollect_airflow import _verdicts, map_file
+from recollect_run import RowsFailed
+
+def bad():
+    Path("rows.jsonl").write_text("no")
+    map_file("rows.jsonl", "out.jsonl")
+
+def failed(in_vain):
+    with _verdicts():
+        raise RowsFailed("so many", in_vain=in_vain)
+
+for does in (bad, lambda: failed(True), lambda: failed(False)):
+    try:
+        does()
+    except AirflowException as error:
+        print(type(error).__name__, error)
+"""
+
+
+def test_only_what_a_retry_may_mend_is_retried(place: Path, airflow: dict[str, str]) -> None:
+    """A row that is no JSON, and failures for good, are final to Airflow."""
+    done = subprocess.run(
+        [python_of("airflow"), "-c", VERDICTS],
+        env={**airflow, "PYTHONPATH": str(EXAMPLE / "plugins")},
+        cwd=place,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    said = done.stdout.splitlines()[-3:]
+    assert [line.split()[0] for line in said] == ["AirflowFailException"] * 2 + ["AirflowException"], (
+        done.stderr
+    )
+    assert "rows.jsonl:1 is not JSON" in said[0]
+
+
 QUEUES = """
 from types import SimpleNamespace
 from recollect_airflow import MapFile
@@ -302,8 +342,17 @@ def test_map_file_with_failed_rows_fails(redis_rig: Rig, place: Path, steps: Mod
     assert len(read(target)) == 2
 
 
-def test_a_row_that_is_no_json_is_named(place: Path, steps: ModuleType) -> None:
-    """With its line, before anything is asked."""
-    (place / "rows.jsonl").write_text("1\n\nno\n")
-    with pytest.raises(ValueError, match=r"rows\.jsonl:3 is not JSON"):
-        steps.Run(str(place / "rows.jsonl"), str(place / "out.jsonl"), run_name="q", key="k")
+def test_a_row_that_is_no_json_is_named(redis_rig: Rig, place: Path, steps: ModuleType) -> None:
+    """With its line, before anything is asked; by both ways, and blank lines are no rows to either."""
+    source, target = place / "rows.jsonl", place / "out.jsonl"
+    for line in ("no", "[" * 100_000, "\udcff"):
+        source.write_bytes(f"1\n\n{line}\n".encode(errors="surrogateescape"))
+        with pytest.raises(ValueError, match=r"rows\.jsonl:3 is not JSON"):
+            steps.Run(str(source), str(target), run_name="q", key="k")
+        with pytest.raises(ValueError, match=r"rows\.jsonl:3 is not JSON"):
+            steps.map_file(str(source), str(target))
+    assert redis_rig.model.calls == 0
+    source.write_text("1\n\n \t\r\n2\r\n\n")
+    assert steps.map_file(str(source), str(target)) == {"miss": 2}
+    assert [(reply["row"], reply["result"]) for reply in read(target)] == [(0, {"echo": 1}), (1, {"echo": 2})]
+    assert len(steps.Run(str(source), str(target), run_name="q", key="k").missing()) == 2

@@ -81,19 +81,34 @@ class Tally:
 def map_file(source: str, target: str, *, model: str | None = None, may_fail: int = 0) -> dict[str, int]:
     """A reply for every row, in their order; how many of each outcome. Waits for all of them.
 
-    Raises RowsFailed where more than `may_fail` rows failed: `target` is then not made, and
-    `target.partial` has all replies.
+    Blank lines are none. Raises ValueError for a row that is not JSON, before anything is asked, and
+    RowsFailed where more than `may_fail` rows failed: `target` is then not made, and `target.partial` has all
+    replies.
     """
     tally = Tally(may_fail)
     partial = Path(f"{target}.partial")
-    with _sole(partial) as out, producer() as asked, Path(source).open("rb") as rows:
+    for _ in _rows(source):
+        pass
+    with _sole(partial) as out, producer() as asked:
         out.truncate(0)
-        for reply in asked.map((json.loads(row) for row in rows), model=model, ordered=True):
+        for reply in asked.map((payload for _, payload in _rows(source)), model=model, ordered=True):
             tally.add(reply.index, reply.as_dict())
             out.write(json.dumps({"row": reply.index, **reply.as_dict()}).encode() + b"\n")
     outcomes = tally.checked()
     partial.replace(target)
     return outcomes
+
+
+def _rows(source: str) -> Iterator[tuple[bytes, Any]]:
+    """The lines that are not blank, and what each holds. Raises ValueError, with the place, for no JSON."""
+    with Path(source).open("rb") as lines:
+        for number, line in enumerate(lines, 1):
+            text = line.strip()
+            try:
+                if text:
+                    yield text, json.loads(text)
+            except (ValueError, RecursionError) as error:
+                raise ValueError(f"{source}:{number} is not JSON: {error}") from None
 
 
 @contextlib.contextmanager
@@ -122,17 +137,10 @@ class Run:
         self._run_name, self._pack = run_name, pack
         self._ids: list[str] = []
         self._payloads: dict[str, Any] = {}
-        for number, line in enumerate(Path(source).read_bytes().splitlines(), 1):
-            if line.strip():
-                self._add(f"{source}:{number}", key, line)
-
-    def _add(self, where: str, key: str, line: bytes) -> None:
-        digest = hashlib.blake2b(key.encode() + b"\n" + line, digest_size=16).hexdigest()
-        self._ids.append(digest)
-        try:
-            self._payloads[digest] = json.loads(line)
-        except ValueError as error:
-            raise ValueError(f"{where} is not JSON: {error}") from None
+        for line, payload in _rows(source):
+            digest = hashlib.blake2b(key.encode() + b"\n" + line, digest_size=16).hexdigest()
+            self._ids.append(digest)
+            self._payloads[digest] = payload
 
     def missing(self) -> list[str]:
         """The ids that have no reply yet."""
