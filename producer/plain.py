@@ -28,6 +28,16 @@ def plain(value: Any) -> Any:
     return _of_one(value)
 
 
+def with_nanoseconds(value: Any, count: int | None) -> Any:
+    """A time, or a date with one, whose nanoseconds `count` has: text where `value` cannot hold them."""
+    rest = 0 if count is None else count % 1000
+    if not rest:
+        return value
+    text = value.isoformat(timespec="microseconds")
+    end = text.index(".") + 7
+    return f"{text[:end]}{rest:03d}{text[end:]}"
+
+
 def _name(name: Any) -> str:
     if isinstance(name, str):
         return name

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 import orjson
 
-from producer.plain import all_hold, plain
+from producer.plain import all_hold, plain, with_nanoseconds
 
 
 class Table(Protocol):
@@ -59,7 +59,7 @@ class PolarsTable:
 
     def column(self, name: str) -> list[Any]:
         """See Table."""
-        return _plain_column(name, self._frame.get_column(name).to_list())
+        return _plain_column(name, _polars_cells(self._frame.get_column(name)))
 
     def plus(self, results: Mapping[str, list[Any]], others: Mapping[str, list[Any]]) -> Any:
         """See Table. Results that have no type in common are JSON text."""
@@ -69,6 +69,39 @@ class PolarsTable:
         for name, values in others.items():
             made.append(pl.Series(name, values, dtype=pl.Float64 if name == "age_seconds" else pl.String))
         return self._frame.with_columns(made)
+
+
+def _polars_cells(series: Any) -> list[Any]:
+    """Its values; a time that has more digits than Python's, to whatever depth, is ISO 8601 text with nine of
+    them: cut off, two rows would have one payload and share an answer."""
+    import polars as pl
+
+    kind = series.dtype
+    if not _has_nanoseconds(kind):
+        cells: list[Any] = series.to_list()
+        return cells
+    if isinstance(kind, pl.List | pl.Array):
+        return [None if cell is None else _polars_cells(cell) for cell in series]
+    if isinstance(kind, pl.Struct):
+        names = [field.name for field in kind.fields]
+        columns = [_polars_cells(series.struct.field(name)) for name in names]
+        rows = zip(*columns, strict=True) if columns else [()] * len(series)
+        gone = series.is_null().to_list()
+        return [
+            None if no else dict(zip(names, row, strict=True)) for no, row in zip(gone, rows, strict=True)
+        ]
+    counts = series.to_physical().to_list()
+    return [with_nanoseconds(cell, count) for cell, count in zip(series.to_list(), counts, strict=True)]
+
+
+def _has_nanoseconds(kind: Any) -> bool:
+    import polars as pl
+
+    if isinstance(kind, pl.List | pl.Array):
+        return _has_nanoseconds(kind.inner)
+    if isinstance(kind, pl.Struct):
+        return any(_has_nanoseconds(field.dtype) for field in kind.fields)
+    return kind == pl.Time or (isinstance(kind, pl.Datetime) and kind.time_unit == "ns")
 
 
 def _polars_results(name: str, values: list[Any]) -> Any:

@@ -194,6 +194,40 @@ def test_types_are_kept(lib: Frames, producer: Producer, broker: Any, cell: Any,
     assert type(by_name["first"]) is type(sent)
 
 
+def test_times_keep_their_nanoseconds(pl: Frames, producer: Producer, broker: Any) -> None:
+    """Two rows that differ in nothing else are two payloads; alone, in lists, arrays and structs."""
+    counts = [1_000_000_001_000, 1_000_000_001_001, None, -1]
+    zone = pl.Datetime("ns", "Asia/Tokyo")
+    times = pl.Series(counts, dtype=pl.Int64)
+    lists = pl.Series([[1_001, None], [1_002, None], None, []], dtype=pl.List(pl.Int64))
+    arrays = pl.Series([[1_001], [1_002], None, [None]], dtype=pl.Array(pl.Int64, 1))
+    clock = pl.Series([1_000, 1_001, None, 86_399_999_999_999], dtype=pl.Int64).cast(pl.Time)
+    frame = pl.DataFrame(
+        {
+            "row": [0, 1, 2, 3],
+            "naive": times.cast(pl.Datetime("ns")),
+            "zone": times.cast(zone),
+            "clock": clock,
+            "list": lists.cast(pl.List(pl.Datetime("ns"))),
+            "array": arrays.cast(pl.Array(pl.Datetime("ns"), 1)),
+            "struct": pl.DataFrame({"in": clock, "n": [[1], [2], None, []]}).to_struct(),
+        }
+    )
+    map_frame(frame, payload=frame.columns, producer=producer)
+    sent = sorted(broker.served, key=lambda payload: int(payload["row"]))
+    assert [[payload[name] for name in frame.columns[1:]] for payload in sent] == [
+        ["1970-01-01T00:16:40.000001", "1970-01-01T09:16:40.000001+09:00", "00:00:00.000001",
+         ["1970-01-01T00:00:00.000001001", None], ["1970-01-01T00:00:00.000001001"],
+         {"in": "00:00:00.000001", "n": [1]}],
+        ["1970-01-01T00:16:40.000001001", "1970-01-01T09:16:40.000001001+09:00", "00:00:00.000001001",
+         ["1970-01-01T00:00:00.000001002", None], ["1970-01-01T00:00:00.000001002"],
+         {"in": "00:00:00.000001001", "n": [2]}],
+        [None, None, None, None, None, {"in": None, "n": None}],
+        ["1969-12-31T23:59:59.999999999", "1970-01-01T08:59:59.999999999+09:00", "23:59:59.999999999",
+         [], [None], {"in": "23:59:59.999999999", "n": []}],
+    ]  # fmt: skip
+
+
 def test_integers_keep_all_their_digits(lib: Frames, producer: Producer, broker: Any) -> None:
     """And stay integers: 1 and 1.0 have keys of their own."""
     cells = [2**53 + 1, -(2**63), 2**63 - 1]
