@@ -1,9 +1,12 @@
 // A producer for recollect on RabbitMQ, written from docs/contract.md.
 //
-//   RECOLLECT_BROKER_URL=amqp://… node producer.mjs [--model NAME] [--pack 32] [--in-flight 1000] < rows.jsonl
+//   RECOLLECT_BROKER_URL=amqp://… node producer.mjs [--model NAME] [--pack 32] [--in-flight 1000]
+//     [--reply-timeout 300] < rows.jsonl
 //
 // Each line of standard input is a payload. Each line of standard output is a reply with the number of its row
-// from 0, as they come. Exit codes: 0 all ok, 1 some rows failed, 2 usage, 3 the broker is unreachable.
+// from 0, as they come. What is unanswered is sent again after a lost connection, and when nothing came for
+// --reply-timeout seconds: what was done meanwhile is a hit. Where the reader of standard output leaves (head), so
+// does this. Exit codes: 0 all ok, 1 some rows failed, 2 usage, 3 the broker is unreachable.
 
 import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -27,6 +30,7 @@ class Producer {
     this.replyTo = `${prefix}.replies.node-${randomUUID()}`;
     this.unanswered = new Map(); // correlation id to pack
     this.inFlight = 0;
+    this.heard = Date.now();
     this.changed = () => {};
   }
 
@@ -50,6 +54,7 @@ class Producer {
     // worker's refusal is its reply.
     const lines = rows.map(({ text }) => (isJson(text) ? `{"payload":${text}${fields}}` : text));
     const pack = { id, rows, lines, parts: new Map() };
+    if (this.unanswered.size === 0) this.heard = Date.now();
     this.unanswered.set(id, pack);
     this.inFlight += rows.length;
     this.#publish(pack);
@@ -63,10 +68,27 @@ class Producer {
     if (this.failure) throw this.failure;
   }
 
-  async close() {
+  // Call it now and then. After a silence of so many seconds, what is unanswered is sent again: a request may be
+  // lost with the queue it was in, and no connection with it.
+  remind(seconds) {
+    if (this.lost || this.closing || Date.now() - this.heard < seconds * 1000) return;
+    this.heard = Date.now();
+    this.#resend();
+  }
+
+  close() {
+    this.closed ??= this.#close();
+    return this.closed;
+  }
+
+  async #close() {
     this.closing = true;
     await this.channel.deleteQueue(this.replyTo);
     await this.connection.close();
+  }
+
+  #resend() {
+    for (const pack of this.unanswered.values()) this.#publish(pack); // what was done meanwhile is a hit
   }
 
   #publish(pack) {
@@ -91,6 +113,7 @@ class Producer {
     if (message === null) return this.#drop(); // the queue was deleted, by us at the end or by somebody else
     const pack = this.unanswered.get(message.properties.correlationId);
     const body = pack && assembled(pack, message);
+    if (pack) this.heard = Date.now();
     if (body !== undefined) this.#answered(pack, body.toString().replace(/\n$/, '').split('\n'));
     this.channel.ack(message);
   }
@@ -120,7 +143,8 @@ class Producer {
         continue;
       }
       this.lost = false;
-      for (const pack of this.unanswered.values()) this.#publish(pack); // what was done meanwhile is a hit
+      this.heard = Date.now();
+      this.#resend();
       return;
     }
     this.#fail(`the broker is unreachable: ${this.reason.message}`);
@@ -178,17 +202,47 @@ async function* packs(input, most) {
   if (rows.length) yield rows;
 }
 
+function isUrl(text) {
+  try {
+    return Boolean(new URL(text));
+  } catch {
+    return false;
+  }
+}
+
+// The URL as amqplib reads it. Only its scheme is shown where it is wrong: it may hold a password.
+function amqpUrl(given) {
+  const url = given?.replace(/^pyamqp/, 'amqp');
+  if (url && /^amqps?:\/\/./.test(url) && isUrl(url)) return url;
+  const scheme = /^[a-z][a-z0-9+.-]*:\/\//i.exec(given ?? '')?.[0];
+  const got = scheme ? `${scheme}…` : given ? 'no such URL' : 'none';
+  throw new TypeError(`expected RECOLLECT_BROKER_URL=amqp://…, amqps://… or pyamqp://…; got ${got}`);
+}
+
+// Replies that nobody reads yet would pile up here: no more is asked for until they are read.
+async function drained(output) {
+  if (output.writableNeedDrain) await new Promise((resolve) => { output.once('drain', resolve); });
+}
+
+// Nobody reads on: what waits for its reply will wait in vain, and the reply queue goes.
+function leave(producer, error) {
+  process.stdout.on('error', () => {});
+  if (error.code !== 'EPIPE') console.error(`error: ${error.message}`);
+  producer.close().catch(() => {}).finally(() => process.exit(error.code === 'EPIPE' ? 0 : 1));
+}
+
 async function main() {
   const options = {
     model: { type: 'string' },
     pack: { type: 'string', default: '32' },
     'in-flight': { type: 'string', default: '1000' },
+    'reply-timeout': { type: 'string', default: '300' },
   };
   const { values } = parseArgs({ options });
-  const [pack, inFlight] = [Number(values.pack), Number(values['in-flight'])];
-  const url = process.env.RECOLLECT_BROKER_URL?.replace(/^pyamqp/, 'amqp');
-  if (!url || !(pack >= 1) || !(inFlight >= pack)) {
-    throw new TypeError('expected RECOLLECT_BROKER_URL=amqp://…, and --in-flight at least --pack at least 1');
+  const [pack, inFlight, silence] = ['pack', 'in-flight', 'reply-timeout'].map((name) => Number(values[name]));
+  const url = amqpUrl(process.env.RECOLLECT_BROKER_URL);
+  if (!(pack >= 1) || !(inFlight >= pack) || !(silence > 0)) {
+    throw new TypeError('expected --in-flight at least --pack at least 1, and --reply-timeout above 0');
   }
   const producer = new Producer(url, process.env.RECOLLECT_PREFIX ?? 'recollect');
   let failed = 0;
@@ -196,9 +250,12 @@ async function main() {
     if (JSON.parse(reply).status !== 'ok') failed += 1;
     process.stdout.write(`{"row":${row},${reply.slice(1)}\n`); // spliced: numbers stay as they came
   };
+  process.stdout.once('error', (error) => leave(producer, error));
   await producer.connect().catch((error) => { throw new Unreachable(error.message); });
+  setInterval(() => producer.remind(silence), Math.min(silence * 1000, 1000)).unref();
   for await (const rows of packs(process.stdin, pack)) {
     await producer.atMost(inFlight - rows.length);
+    await drained(process.stdout);
     producer.send(rows, values.model);
   }
   await producer.atMost(0);

@@ -1,6 +1,7 @@
 """The producer in another language (examples/node), on RabbitMQ, against a real worker."""
 
 import contextlib
+import itertools
 import json
 import subprocess
 import threading
@@ -16,6 +17,7 @@ from tests.support.proxy import Proxy
 from tests.support.rig import Rig
 from tests.support.servers import RabbitServer, ValkeyServer
 from tests.support.stub_model import Answer, StubModel, echo, status
+from tests.support.waiting import until
 
 PROGRAM = str(Path(ROOT, "examples", "node", "producer.mjs"))
 BIG = 2**53 + 1  # no number of JavaScript's
@@ -130,6 +132,63 @@ def test_a_lost_connection_costs_no_row(rig: Rig, place: Path, rabbit_server: Ra
     queues = rabbit_server.ctl("list_queues", "name", "--silent").split()
     assert rig.names.requests in queues
     assert [name for name in queues if name.startswith(f"{rig.names.replies}.node-")] == []
+
+
+def test_what_was_lost_with_no_connection_is_sent_again(rig: Rig, place: Path) -> None:
+    """The requests are purged before a worker saw them: after a silence they go once more."""
+    with contextlib.closing(rig.broker()) as broker:
+        child = start(rig, place, lines(list(range(64))), "--reply-timeout", "0.5")
+        until(lambda: broker.depth()[rig.names.requests] >= 2, what="both messages")
+        assert broker.purge(rig.names.requests) >= 2
+    rig.work()
+    assert [reply["result"] for reply in finish(child)] == [{"echo": n} for n in range(64)]
+
+
+def test_it_ends_quietly_when_its_reader_leaves(rig: Rig, place: Path, rabbit_server: RabbitServer) -> None:
+    """As in `| head -1`: exit code 0, no complaint, and no reply queue is left behind."""
+    rig.work()
+    child = start(rig, place, lines(list(range(5000))), "--in-flight", "100")
+    assert child.stdout is not None
+    assert json.loads(child.stdout.readline())["status"] == "ok"
+    child.stdout.close()
+    assert child.wait(60) == 0
+    assert child.stderr is not None
+    assert child.stderr.read() == ""
+    child.stderr.close()
+    queues = rabbit_server.ctl("list_queues", "name", "--silent").split()
+    assert [name for name in queues if name.startswith(f"{rig.names.replies}.node-")] == []
+
+
+def test_it_asks_no_more_than_its_reader_takes(rig: Rig, place: Path) -> None:
+    """Where nobody reads, the rest of the input waits; then every row has its reply."""
+    rig.work()
+    child = start(rig, place, lines([[n, "x" * 1000] for n in range(3000)]), "--in-flight", "64")
+    numbers = itertools.count()
+
+    def is_still() -> bool:
+        before = asked()
+        for _ in range(20):
+            rig.call({"call": next(numbers)})
+        return 0 < asked() == before
+
+    def asked() -> int:
+        return sum(isinstance(payload, list) for payload in rig.model.payloads)
+
+    until(is_still, 60, "a standstill")
+    assert asked() < 3000
+    assert len(finish(child)) == 3000
+
+
+@pytest.mark.parametrize(
+    ("url", "got"),
+    [("redis://h:6379/0", "redis://…"), ("h:5672", "no such URL"), ("amqp://[", "amqp://…")],
+)
+def test_a_url_that_is_none_of_amqp_is_refused(rig: Rig, place: Path, url: str, got: str) -> None:
+    """Exit code 2, as a retry would not mend it."""
+    child = start(rig, place, "1\n", url=url)
+    _, said = child.communicate(timeout=60)
+    assert child.returncode == 2
+    assert said == f"error: expected RECOLLECT_BROKER_URL=amqp://…, amqps://… or pyamqp://…; got {got}\n"
 
 
 def test_without_a_broker_or_a_worker_it_says_so(rig: Rig, place: Path) -> None:
