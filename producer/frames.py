@@ -16,6 +16,10 @@ Frame = TypeVar("Frame")
 
 _RESULT = "result"
 _OTHERS = ("outcome", "age_seconds", "error")
+_NOT_FOR_A_FRAME = {
+    "id": "it would be that of every row; rows are known by their order",
+    "whole_requests": "a row is a payload; expected columns as payload, and directives",
+}
 _COST_A_CALL = frozenset(
     {Outcome.MISS, Outcome.REFRESH, Outcome.BYPASS, Outcome.UNAVAILABLE, Outcome.UNCACHEABLE}
 )
@@ -46,11 +50,14 @@ def map_frame(
     within them `result.NAME.NAME`; what is no object stays in `result`, which is there only if there is any.
     A column whose values have no type in common is JSON text in Polars, of Python's objects in pandas.
 
-    `options` are those of `Producer.map`: `in_flight`, `pack`, `reply_timeout` and the directives. Either
-    `producer` or the `url` for one is given. Raises TypeError for what is no frame, ValueError for a column
-    that is not there, is there twice, or holds what JSON cannot (bytes, durations), and where the frame
-    already has a column of the names above; nothing is sent then. Otherwise raises as `Producer.map` does.
+    `options` are those of `Producer.map`: `in_flight`, `pack`, `reply_timeout` and the directives, not `id`
+    and `whole_requests`. Either `producer` or the `url` for one is given. Raises TypeError for what is no
+    frame, ValueError for another option, for a column that is not there, is there twice, or holds what JSON
+    cannot (bytes, durations), and where the frame already has a column of the names above; nothing is sent
+    then. Otherwise raises as `Producer.map` does.
     """
+    for name in _NOT_FOR_A_FRAME.keys() & options.keys():
+        raise ValueError(f"map_frame takes no {name}: {_NOT_FOR_A_FRAME[name]}")
     table = table_of(frame)
     names = [payload] if isinstance(payload, str) else list(payload)
     _check(table.names, names, flatten=flatten)

@@ -410,6 +410,19 @@ def test_other_mistakes_are_named(pl: Frames, pd: Frames, producer: Producer) ->
         map_frame(frame, payload="x", producer=producer, by_pass=True)
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [({"id": "a"}, "no id: .* order"), ({"whole_requests": True}, "no whole_requests: .* columns")],
+)
+def test_options_that_are_not_for_a_frame_are_refused(
+    lib: Frames, producer: Producer, broker: Any, options: dict[str, Any], said: str
+) -> None:
+    """By name, with what is expected, before anything is sent."""
+    with pytest.raises(ValueError, match=said):
+        map_frame(lib.DataFrame({"x": [1]}), payload="x", producer=producer, **options)
+    assert broker.sent == []
+
+
 def test_neither_library_is_imported_with_recollect() -> None:
     """They are extras of whoever has a frame."""
     code = "import sys, recollect; sys.exit(any(n in sys.modules for n in ('polars', 'pandas', 'numpy')))"
