@@ -28,6 +28,15 @@ def plain(value: Any) -> Any:
     return _of_one(value)
 
 
+def without_nan(value: Any) -> Any:
+    """A JSON value with null for each NaN: for a library that writes so what is missing."""
+    if isinstance(value, dict):
+        return {name: without_nan(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [without_nan(item) for item in value]
+    return None if value != value else value
+
+
 def with_nanoseconds(value: Any, count: int | None) -> Any:
     """A time, or a date with one, whose nanoseconds `count` has: text where `value` cannot hold them."""
     rest = 0 if count is None else count % 1000

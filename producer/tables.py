@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 import orjson
 
-from producer.plain import all_hold, plain, with_nanoseconds
+from producer.plain import all_hold, plain, with_nanoseconds, without_nan
 
 
 class Table(Protocol):
@@ -134,7 +134,7 @@ class PandasTable:
         column = self._frame[name]
         missing = column.isna().tolist()
         values = [None if gone else value for value, gone in zip(column.tolist(), missing, strict=True)]
-        return _plain_column(name, values)
+        return [without_nan(value) for value in _plain_column(name, values)]
 
     def plus(self, results: Mapping[str, list[Any]], others: Mapping[str, list[Any]]) -> Any:
         """See Table. Results that have no type in common stay the objects they are."""

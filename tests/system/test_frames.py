@@ -261,6 +261,15 @@ def test_what_pandas_calls_missing_is_null(pd: Frames, producer: Producer, broke
     assert type(broker.served[0]["whole"]) is int
 
 
+def test_what_is_missing_in_lists_of_pandas_is_null(pd: Frames, producer: Producer, broker: Any) -> None:
+    """NaN as in a column, to whatever depth; such a row is not `invalid`."""
+    numpy = importlib.import_module("numpy")
+    cells = [[1.5, math.nan], {"a": [math.nan], "b": math.nan}, numpy.array([math.nan, 2.5])]
+    made = map_frame(pd.DataFrame({"x": pd.Series(cells, dtype=object)}), payload="x", producer=producer)
+    assert [payload["x"] for payload in broker.served] == [[1.5, None], {"a": [None], "b": None}, [None, 2.5]]
+    assert values(made, "outcome") == ["miss"] * 3
+
+
 def test_numpy_values_in_cells_are_what_they_hold(pd: Frames, producer: Producer, broker: Any) -> None:
     """Arrays, as Parquet gives lists; numbers; times, which numpy itself would turn into integers."""
     numpy = importlib.import_module("numpy")
