@@ -145,6 +145,10 @@ class PandasTable:
 
     def _results(self, values: list[Any]) -> Any:
         column = self._series(values, "object")
+        present = {type(value) for value in values if value is not None}
+        if present == {int} and None in values:  # beside a failed row, int64 would become float64
+            fit = all(value is None or -(2**63) <= value < 2**63 for value in values)
+            return column.astype("Int64") if fit else column
         typed = column.infer_objects()
         return typed if all_hold(typed.tolist(), values) else column
 

@@ -374,6 +374,28 @@ def test_no_result_is_changed_by_its_column(
     assert len(made) == len(results)
 
 
+def test_integers_of_pandas_stay_so_beside_rows_that_failed(
+    pd: Frames, producer: Producer, broker: AnsweringBroker
+) -> None:
+    """With all their digits, as results and as members; what Int64 cannot hold stays an object."""
+
+    def answer(payload: Any) -> Any:
+        if payload["x"] is None:
+            raise RuntimeError("no row")
+        return payload["x"]
+
+    broker.answer = answer
+    for number, kind in ((7, "Int64"), (2**60 + 1, "Int64"), (2**63, "object")):
+        frame = pd.DataFrame({"x": pd.Series([number, None], dtype=object)})
+        made = map_frame(frame, payload="x", producer=producer)
+        assert made["result"].dtype == kind
+        assert type(made["result"].tolist()[0]) is int
+        assert values(made, "result") == [number, None]
+    broker.answer = lambda payload: {"n": answer(payload)}
+    frame = pd.DataFrame({"x": pd.Series([3, None], dtype=object)})
+    assert map_frame(frame, payload="x", producer=producer, flatten=True)["result.n"].dtype == "Int64"
+
+
 def without_nulls(value: Any) -> Any:
     """A value by which JSON and the columns of frames can be compared: there a missing member is null, and an
     integer beside fractions is one of them."""
