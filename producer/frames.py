@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from producer.client import Producer
 from producer.tables import table_of
 from rows.columns import flat
-from wire.errors import Outcome
+from wire.errors import outcome_of_copy
 from wire.reply import Reply
 
 Frame = TypeVar("Frame")
@@ -20,9 +20,6 @@ _NOT_FOR_A_FRAME = {
     "id": "it would be that of every row; rows are known by their order",
     "whole_requests": "a row is a payload; expected columns as payload, and directives",
 }
-_COST_A_CALL = frozenset(
-    {Outcome.MISS, Outcome.REFRESH, Outcome.BYPASS, Outcome.UNAVAILABLE, Outcome.UNCACHEABLE}
-)
 
 
 def map_frame(
@@ -121,8 +118,7 @@ def _ask(producer: Producer, payloads: Sequence[Any], options: dict[str, Any]) -
 
 
 def _copy(reply: Reply) -> Reply:
-    is_joined = reply.outcome in _COST_A_CALL
-    return dataclasses.replace(reply, outcome=Outcome.COALESCED.value) if is_joined else reply
+    return dataclasses.replace(reply, outcome=outcome_of_copy(reply.outcome))
 
 
 def _error(reply: Reply) -> str | None:

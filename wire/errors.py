@@ -75,6 +75,17 @@ class Outcome(StrEnum):
         return self not in _FAILED
 
 
+_COST_A_CALL = frozenset(
+    {Outcome.MISS, Outcome.REFRESH, Outcome.BYPASS, Outcome.UNAVAILABLE, Outcome.UNCACHEABLE}
+)
+
+
+def outcome_of_copy(outcome: str) -> str:
+    """What an equal request beside one with `outcome` would have had, for who sends it once: `coalesced`
+    where there was a model call to join, and else the same."""
+    return Outcome.COALESCED.value if outcome in _COST_A_CALL else outcome
+
+
 _FAILED = frozenset({Outcome.INVALID, Outcome.FAILED, Outcome.EXPIRED, Outcome.NOT_CACHED})
 
 

@@ -296,6 +296,18 @@ def test_a_run_with_failed_rows_fails_and_the_next_try_asks_again(
     assert [reply["result"] for reply in read(target)] == [{"echo": "fine"}, {"echo": "later"}, None]
 
 
+def test_the_calls_of_a_run_can_be_counted(redis_rig: Rig, place: Path, steps: ModuleType) -> None:
+    """A row that equals an earlier one is no miss: it is `coalesced`, as with `map`."""
+    source, target = write(place / "rows.jsonl", [1, 2, 1, 1]), str(place / "out.jsonl")
+    run = steps.Run(source, target, run_name="q", key="monday")
+    run.ask()
+    until(lambda: steps.depth("q") == 1, what="the replies")
+    run.collect()
+    assert run.finish() == {"miss": 2, "coalesced": 2}
+    assert [reply["outcome"] for reply in read(Path(target))] == ["miss", "miss", "coalesced", "coalesced"]
+    assert redis_rig.model.calls == 2
+
+
 def test_each_task_has_a_queue_of_its_own(place: Path, airflow: dict[str, str]) -> None:
     """Mapped tasks, two operators of one Dag, two runs, two Dags with one `run_name`; every try the same."""
     done = subprocess.run(

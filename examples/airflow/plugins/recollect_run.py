@@ -18,6 +18,7 @@ from typing import Any, BinaryIO
 
 from broker.base import BrokerUnreachable
 from recollect import Producer, Reply
+from wire.errors import outcome_of_copy
 
 _SILENCE_SECONDS = 0.5
 
@@ -191,20 +192,28 @@ class Run:
     def finish(self, *, may_fail: int = 0) -> dict[str, int]:
         """Give every row its reply and the file its name; how many rows of each outcome.
 
-        Raises RowsFailed where more than `may_fail` rows failed: there is then no such file, and all replies
-        stay in `target.partial`.
+        Equal rows were asked once: the outcome of the others is `coalesced` where the reply cost a model
+        call. Raises RowsFailed where more than `may_fail` rows failed: there is then no such file, and all
+        replies stay in `target.partial`.
         """
-        answered, tally = self._answered(), Tally(may_fail)
-        for row, digest in enumerate(self._ids):
-            tally.add(row, answered[digest])
+        tally = Tally(may_fail)
+        for row, reply in enumerate(self._replies()):
+            tally.add(row, reply)
         outcomes = tally.checked()
         whole = self._target.with_name(f"{self._target.name}.whole")
         with whole.open("w") as out:
-            for row, digest in enumerate(self._ids):
-                out.write(json.dumps({"row": row, **answered[digest]}) + "\n")
+            for row, reply in enumerate(self._replies()):
+                out.write(json.dumps({"row": row, **reply}) + "\n")
         whole.replace(self._target)
         self._partial.unlink(missing_ok=True)
         return outcomes
+
+    def _replies(self) -> Iterator[dict[str, Any]]:
+        answered, seen = self._answered(), set[str]()
+        for digest in self._ids:
+            reply = answered[digest]
+            yield {**reply, "outcome": outcome_of_copy(reply["outcome"])} if digest in seen else reply
+            seen.add(digest)
 
     @contextlib.contextmanager
     def _kept(self) -> Iterator[BinaryIO]:
