@@ -1,9 +1,11 @@
 """Counting without sending: exactly, in bounded memory; and what of a payload only seems to matter."""
 
+import hashlib
 import random
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 
@@ -58,6 +60,69 @@ def test_two_fields_that_only_together_tell_rows_apart_are_both_named(tmp_path: 
     found = judged(tmp_path, ({"text": n % 100, "at": n, "id": -n} for n in range(1000)))
     assert found is not None
     assert (found.fields, found.distinct, found.setting) == (("at", "id"), 100, 'key_exclude = ["at","id"]')
+
+
+@pytest.mark.parametrize("left", [3, 30])
+def test_few_rows_that_are_left_are_named_all_the_same(tmp_path: Path, left: int) -> None:
+    """A small table that is exported again and again is the common case."""
+    rows = ({"text": f"one of a few {n % left}", "at": f"2026-11-21T10:00:{n:02}Z"} for n in range(10_000))
+    found = judged(tmp_path, rows)
+    assert found is not None
+    assert (found.fields, found.distinct) == (("at",), left)
+
+
+@pytest.mark.parametrize("many", [3, 4, 8])
+def test_more_fields_than_two_are_named_where_it_takes_all_of_them(tmp_path: Path, many: int) -> None:
+    """An export may stamp a row with a time, a number, an id and more."""
+    stamps = [f"stamp{number}" for number in range(many)]
+    found = judged(tmp_path, ({"text": f"row {n % 40}", **dict.fromkeys(stamps, n)} for n in range(400)))
+    assert found is not None
+    assert (found.fields, found.distinct) == (tuple(sorted(stamps)), 40)
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        lambda n: n,
+        lambda n: n / 7,
+        lambda n: f"2026-11-21T10:00:{n / 100:09.6f}+01:00",
+        lambda n: f"2026-11-21 {n // 60 % 24:02}:{n % 60:02}:{n // 1440:02}",
+        lambda n: str(UUID(int=n << 64)),
+        lambda n: hashlib.sha512(b"%d" % n).hexdigest(),
+        lambda n: f"export-{n}",
+        lambda n: None if n == 17 else n,
+    ],
+)
+def test_numbers_times_ids_and_short_tokens_look_volatile(tmp_path: Path, made: Callable[[int], Any]) -> None:
+    """Whatever there is one of for each row."""
+    found = judged(tmp_path, ({"text": f"row {n % 40}", "at": made(n)} for n in range(1000)))
+    assert found is not None
+    assert found.fields == ("at",)
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        lambda n: f"unique {n}",
+        lambda n: f"{n}" if n else "one row of free text is enough",
+        lambda n: "".join(chr(97 + n // 26**place % 26) for place in range(3)),  # words
+        lambda n: f"https://pictures.example/{n}.jpg",
+        lambda n: f"\u6587\u7ae0{n}",  # a language without spaces
+        lambda n: f"a{'-' * 64}{n}",
+        lambda n: [n],
+        lambda n: {"at": n},
+    ],
+)
+@pytest.mark.parametrize("selection", [None, Selection.of(["text", "lang"], None)])
+def test_what_a_model_may_read_is_not_named(
+    tmp_path: Path, made: Callable[[int], Any], selection: Selection | None
+) -> None:
+    """Neither alone nor as one of two: a wrong hit for every row would be the price of the advice."""
+    rows = [{"text": made(n), "lang": f"l{n % 30}"} for n in range(1000)]
+    assert judged(tmp_path, rows, selection) is None
+    place = tmp_path / "two"
+    place.mkdir()
+    assert judged(place, [{**row, "at": n} for n, row in enumerate(rows)]) is None
 
 
 @pytest.mark.parametrize(

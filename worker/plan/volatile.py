@@ -15,14 +15,16 @@ import orjson
 from wire.key import canonical
 from worker.catalog import Model
 from worker.plan.distinct import Distinct, Need
+from worker.plan.shape import looks_volatile
 
 Fields = tuple[str, ...]
 _ROWS, _BYTES = 10_000, 32 << 20  # that are judged by, at most
 _LEAST_ROWS = 10
 _NEARLY_ALL = 0.95  # of the rows have a value of their own there
 _COLLAPSED = 0.8  # of the keys are left without it, at most
-_LEFT = 0.02  # and of the rows at least: what tells nearly all rows apart may also be what the model reads
-_MOST_FIELDS = 3
+_LEAST_KEYS = 3  # are left without it: fewer are no input of a model
+_MOST_FIELDS = 6  # that are left out alone; all that look so are also left out together, however many
+_MOST_PAIRED = 3  # of which two are left out together
 
 
 class Volatile(NamedTuple):
@@ -41,12 +43,11 @@ class Watcher:
     def __init__(self, model: Model, place: Path) -> None:
         self._model, self._place = model, place
         self._first: list[bytes] | None = []
-        self._bytes = self._judged_by = self._rows = 0
+        self._bytes = self._judged_by = 0
         self._without: dict[Fields, tuple[Model, Distinct]] = {}
 
     def add(self, payload: bytes) -> None:
         """One more row, in canonical form."""
-        self._rows += 1
         if self._first is None:
             self._count(payload)
             return
@@ -56,11 +57,11 @@ class Watcher:
             self._judge(self._first)
 
     def found(self, distinct: int) -> Volatile | None:
-        """After the last row: the field, or two, without which there are far fewer than `distinct` keys."""
+        """After the last row: the fields without which there are far fewer than `distinct` keys."""
         if self._first is not None:
             self._judge(self._first)
         counts = {fields: counter.count()[0] for fields, (_, counter) in self._without.items()}
-        fields = _best(counts, distinct, self._rows)
+        fields = _best(counts, distinct)
         if fields is None:
             return None
         setting = self._without[fields][0].selection_line()
@@ -81,25 +82,42 @@ class Watcher:
 
 
 def suspects(payloads: Sequence[Any], model: Model) -> list[Fields]:
-    """What is worth leaving out of all rows: fields that differ in nearly every one of these, and pairs of
-    them; or only those without which already these are far fewer."""
+    """What is worth leaving out of all rows: fields that look volatile and differ in nearly every one of
+    these, some of them together, and all; or only those without which already these are far fewer."""
     selection = model.selection
     picked = [payload if selection is None else selection.pick(payload) for payload in payloads]
-    rows = [_hashes(one) for one in picked if isinstance(one, dict)]
-    if len(rows) < max(_LEAST_ROWS, _NEARLY_ALL * len(payloads)):
+    found = [one for one in picked if isinstance(one, dict)]
+    if len(found) < max(_LEAST_ROWS, _NEARLY_ALL * len(payloads)):
         return []
+    rows = [_hashes(one) for one in found]
     names = list(dict.fromkeys(name for row in rows for name in row))
-    differing = [name for name in names if _variety(rows, name) >= _NEARLY_ALL * len(rows)][:_MOST_FIELDS]
-    sets = [fields for size in (1, 2) for fields in combinations(differing, size) if len(names) > size]
+    differing = [
+        name
+        for name in names
+        if _variety(rows, name) >= _NEARLY_ALL * len(rows)
+        and looks_volatile([one[name] for one in found if name in one])
+    ]
     keys = len({sum(row.values()) for row in rows})
-    best = _best({fields: _without(rows, fields) for fields in sets}, keys, len(rows))
+    sets = [fields for fields in _together(differing) if len(names) > len(fields)]
+    best = _best({fields: _without(rows, fields) for fields in sets}, keys)
     return sets if best is None else [best]
 
 
-def _best(counts: dict[Fields, int], keys: int, rows: int) -> Fields | None:
+def _together(names: Sequence[str]) -> list[Fields]:
+    """Each alone, two, all. A set that leaves one of them in helps only where that one differs less in later
+    rows, so most of the other sets are not worth their counting."""
+    alone = [(name,) for name in names[:_MOST_FIELDS]]
+    return (
+        list(dict.fromkeys([*alone, *combinations(names[:_MOST_PAIRED], 2), tuple(names)])) if names else []
+    )
+
+
+def _best(counts: dict[Fields, int], keys: int) -> Fields | None:
     """The fewest fields that leave far fewer keys, but not next to none."""
-    least, most = max(3, _LEFT * rows), _COLLAPSED * keys
-    useful = [(len(fields), count, fields) for fields, count in counts.items() if least <= count <= most]
+    most = _COLLAPSED * keys
+    useful = [
+        (len(fields), count, fields) for fields, count in counts.items() if _LEAST_KEYS <= count <= most
+    ]
     return min(useful)[2] if useful else None
 
 
