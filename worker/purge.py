@@ -11,12 +11,13 @@ from wire.names import Names
 from worker.catalog import Model
 from worker.console import FAILED, OK, UsageError, agreed, print_json, printable, say
 from worker.explain import DIGEST, Unanswerable, payload_of
-from worker.forgetting import Held, forget, held, sizes
+from worker.forgetting import Held, ServerFull, forget, held, sizes
 from worker.models import build_catalog
 from worker.sources import Loaded
 from worker.versions import see_generation
 
 _ONE = "error: --key and --payload need --model NAME where not exactly one model is served"
+_FULL = "the server is full: entries are dropped first, then the generation moves, then it looks once more"
 _EXPECTED = "error: cache purge needs --model NAME (and --version), or --key DIGEST, or --payload JSON"
 
 
@@ -42,7 +43,12 @@ def purge(arguments: argparse.Namespace, loaded: Loaded, client: "redis.Redis") 
     elif not agreed(f"forget {what}?"):
         say("nothing was forgotten")
         return FAILED
-    print_json({**task.of, "purged": task.forget()})
+    try:
+        purged = task.forget()
+    except ServerFull as error:
+        say(f"error: {error}")
+        return FAILED
+    print_json({**task.of, "purged": purged})
     return OK
 
 
@@ -57,7 +63,12 @@ def _task(arguments: argparse.Namespace, loaded: Loaded, client: "redis.Redis") 
         raise UsageError("error: --version is empty; expected a version of the model")
     of = {"model": model} if version is None else {"model": model, "version": version}
     said = printable(model if version is None else f"{model} version {version}")
-    return Task(said, of, held(client, names, model, version), lambda: forget(client, names, model, version))
+    return Task(
+        said,
+        of,
+        held(client, names, model, version),
+        lambda: forget(client, names, model, version, on_full=lambda: say(_FULL)),
+    )
 
 
 def _one(arguments: argparse.Namespace, loaded: Loaded, client: "redis.Redis", names: Names) -> Task:
