@@ -3,6 +3,7 @@
 import argparse
 from collections.abc import Callable, Mapping
 
+from wire.directives import add_directives
 from wire.names import PRIORITIES
 
 Command = Callable[[argparse.Namespace], int]
@@ -126,15 +127,4 @@ def _add_connection(command: argparse.ArgumentParser) -> None:
 
 def _add_common(command: argparse.ArgumentParser) -> None:
     _add_connection(command)
-    command.add_argument("--bypass", action="store_true", help="neither read nor write the cache")
-    command.add_argument("--refresh", action="store_true", help="call the model, replace the entry")
-    command.add_argument("--no-store", action="store_true", help="do not remember the result")
-    command.add_argument("--only-if-cached", action="store_true", help="never call the model")
-    command.add_argument("--ttl", type=float, metavar="SECONDS", help="remember it so long")
-    command.add_argument("--max-age", type=float, metavar="SECONDS", help="take no older entry")
-    command.add_argument(
-        "--stale-if-error", type=float, metavar="SECONDS", help="if the model fails: an entry so long expired"
-    )
-    command.add_argument(
-        "--deadline", type=float, metavar="SECONDS", help="from now on: the model is not called later"
-    )
+    add_directives(command)

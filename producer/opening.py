@@ -11,7 +11,7 @@ from broker.exposure import UNVERIFIED, is_unverified
 from broker.urls import mask
 from producer.client import Producer
 from producer.where import broker_url, settings_file
-from wire.message import DIRECTIVES
+from wire.directives import directives_of
 from wire.trace import TRACEPARENT, is_traceparent
 
 _WAIT_MENTIONED_SECONDS = 30.0
@@ -66,10 +66,8 @@ def _mention(clock: Callable[[], float]) -> Callable[[Exception], None]:
 
 def directives(arguments: argparse.Namespace) -> dict[str, Any]:
     """What every request is to say, as `map`, `call` and `enqueue` take it."""
-    given = {name: getattr(arguments, name) for name in DIRECTIVES}
-    if given["deadline"] is not None:
-        given["deadline"] += time.time()
+    given = directives_of(arguments, time.time())
     traceparent = os.environ.get("TRACEPARENT")
     if is_traceparent(traceparent):  # else it is the mistake of who started us, and no reason to stop
         given[TRACEPARENT] = traceparent
-    return {name: value for name, value in given.items() if value is not None and value is not False}
+    return given

@@ -133,6 +133,51 @@ def test_requests_are_counted_by_what_their_directives_do(shell: Shell) -> None:
     assert found["miss"] + found["bypass"] + found["refresh"] == model["calls"]
 
 
+@pytest.mark.parametrize(
+    "directives",
+    [
+        (),
+        ("--refresh",),
+        ("--bypass",),
+        ("--no-store",),
+        ("--max-age", "0"),
+        ("--only-if-cached",),
+        ("--ttl", "9", "--max-age", "3600", "--stale-if-error", "9", "--deadline", "600"),
+    ],
+)
+def test_directives_of_a_run_are_those_of_its_plan(shell: Shell, directives: tuple[str, ...]) -> None:
+    """With rows that say otherwise, and rows that are equal, one after the other."""
+    rig = shell.rig
+    rig.work()
+    rig.call("known")
+    rows: list[Any] = [
+        {"payload": "new", "refresh": True},
+        {"payload": "new"},
+        {"payload": "known"},
+        {"payload": "new", "max_age": 3600},
+        {"payload": "other", "no_store": True},
+        {"payload": "other"},
+        {"payload": "other", "no_store": True},
+    ]
+    Path("rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    model = shell.json("plan", "rows.jsonl", "--requests", "--json", *directives)["models"]["m"]
+    calls = rig.model.calls
+    found = mapped(shell, "rows.jsonl", "--requests", "--in-flight", "1", *directives)
+    assert model["calls"] == rig.model.calls - calls
+    assert model["remembered"] + model["repeats"] + model["outcomes"].get("not_cached", 0) == (
+        found["hit"] + found["not_cached"]
+    )
+
+
+def test_a_model_with_a_rule_needs_at_least_so_many_calls(shell: Shell) -> None:
+    """What the rule refuses is not remembered: equal rows ask for it again."""
+    Path("rows.jsonl").write_text("1\n1\n")
+    rule = {"MODELS__M__CACHEABLE": '{"field":"status","equals":"ok"}'}
+    assert "→ at least 1 model call" in shell.run("worker", "plan", "rows.jsonl", **rule).stdout
+    assert shell.json("plan", "rows.jsonl", "--json", **rule)["models"]["m"]["calls_at_least"] is True
+    assert shell.json("plan", "rows.jsonl", "--json")["models"]["m"]["calls_at_least"] is False
+
+
 def test_columns_make_the_payload(shell: Shell) -> None:
     """From standard input, too; a row without one of them is refused by its line."""
     lines = [{"text": "a", "id": n} for n in range(5)] + [{"id": 6}]
@@ -166,6 +211,7 @@ def test_the_time_is_that_of_the_models_measured_speed(shell: Shell) -> None:
         (("rows.jsonl", "--payload", "a", "--requests"), 2, "give one"),
         (("rows.csv", "--payload", "other"), 2, "has no column 'other'"),
         (("rows.csv", "--types", "text:colour"), 2, "expected COLUMN:TYPE"),
+        (("rows.jsonl", "--max-age", "-1"), 2, "max_age"),
         (("rows.jsonl", "--model", "nobody"), 1, "model `nobody` is not served here"),
     ],
 )

@@ -40,6 +40,26 @@ def test_keys_are_counted_exactly_whether_or_not_they_fit_into_memory(tmp_path: 
     assert [path.name for path in tmp_path.iterdir()] == ["07"]
 
 
+@pytest.mark.parametrize(
+    ("needs", "calls"),
+    [
+        ((Need.OWN, Need.CALL, Need.CALL), 0),  # the refresh is remembered when the others come
+        ((Need.CALL, Need.OWN, Need.CALL), 1),
+        ((Need.UNSTORED, Need.UNSTORED), 2),
+        ((Need.UNSTORED, Need.CALL, Need.UNSTORED), 2),
+        ((Need.OWN, Need.UNSTORED), 0),
+    ],
+)
+def test_a_call_counts_until_its_key_is_remembered(
+    tmp_path: Path, needs: tuple[Need, ...], calls: int
+) -> None:
+    """In the order of the rows. Those of a row's own are counted with the rows."""
+    distinct = Distinct(tmp_path)
+    for need in needs:
+        distinct.add("ab" * 32, need)
+    assert distinct.count() == (1, calls, 0)
+
+
 def judged(place: Path, rows: Iterable[Any], selection: Selection | None = None) -> Volatile | None:
     model = Model("m", "1", selection=selection)
     watcher, keys = Watcher(model, place), set[str]()

@@ -17,6 +17,7 @@ from rows.cells import types_of
 from rows.payload import NoPayload, Pick, check_names, names_of, picker
 from rows.row import BadRow, Row
 from rows.source import Source, open_source
+from wire.directives import add_directives, directives_of
 from wire.errors import InvalidRequest
 from wire.message import encode_request
 from wire.names import Names
@@ -49,6 +50,7 @@ def add_plan(sub: Any, common: argparse.ArgumentParser) -> None:
     plan.add_argument("--payload", metavar="a,b", help="only these columns make the payload")
     plan.add_argument("--types", metavar="COLUMN:TYPE,…", help="of a CSV file's columns that are not text")
     plan.add_argument("--requests", action="store_true", help="each line is a whole request")
+    add_directives(plan)
     plan.add_argument("--json", action="store_true")
 
 
@@ -131,11 +133,22 @@ def _lines(arguments: argparse.Namespace) -> Iterator[Line]:
             check_names(names, source.columns, source.path)
     except (ValueError, OSError) as error:
         raise UsageError(f"error: {error}") from None
-    return _requests(source, picker(names), arguments.model, is_whole=arguments.requests)
+    return _requests(source, picker(names), _common(arguments), is_whole=arguments.requests)
 
 
-def _requests(source: Source, pick: Pick, model: str | None, *, is_whole: bool) -> Iterator[Line]:
-    common = {} if model is None else {"model": model}
+def _common(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What every request says that does not say otherwise. Raises UsageError."""
+    common = directives_of(arguments, time.time())
+    if arguments.model is not None:
+        common["model"] = arguments.model
+    try:
+        encode_request({"payload": None, **common})
+    except InvalidRequest as error:
+        raise UsageError(f"error: {error}") from None
+    return common
+
+
+def _requests(source: Source, pick: Pick, common: dict[str, Any], *, is_whole: bool) -> Iterator[Line]:
     for row in source.rows():
         if isinstance(row, BadRow):
             yield Line(row.number, problem=row.problem)

@@ -14,9 +14,13 @@ _HELD_BYTES = 1024 * _RECORD  # in each place
 
 
 class Need(IntEnum):
-    """What a row needs of the model for its key: nothing, a call, or one for which nobody waits."""
+    """What a row needs of the model for its key: nothing, a call, or one for which nobody waits (RENEWAL); a
+    call that is its own in any case and is remembered (OWN), or one that is not remembered (UNSTORED)."""
 
-    NOTHING, CALL, RENEWAL = range(3)
+    NOTHING, CALL, RENEWAL, OWN, UNSTORED = range(5)
+
+
+_STORED = (Need.CALL, Need.OWN)
 
 
 class Distinct:
@@ -38,13 +42,15 @@ class Distinct:
             held.clear()
 
     def count(self) -> tuple[int, int, int]:
-        """How many keys there are, how many need a call, and how many only a renewal."""
+        """How many keys there are, how many calls they need where one comes after the other (but for OWN
+        ones), and how many only a renewal."""
         keys = calls = renewals = 0
         for number in range(256):
             found: dict[bytes, int] = {}
             for digest, need in self._records(number):
                 before = found.get(digest, Need.NOTHING)
-                found[digest] = Need.CALL if Need.CALL in (before, need) else max(before, need)
+                calls += need == Need.UNSTORED and before not in _STORED
+                found[digest] = _after(before, need)
             keys += len(found)
             needs = list(found.values())
             calls += needs.count(Need.CALL)
@@ -60,3 +66,10 @@ class Distinct:
 
     def _file(self, number: int) -> Path:
         return self._place / f"{number:02x}"
+
+
+def _after(before: int, need: int) -> int:
+    """What a key has needed after one more row: what is remembered by then, nobody calls for again."""
+    if before in _STORED or need in (Need.NOTHING, Need.UNSTORED):
+        return before
+    return before if before == Need.RENEWAL and need == Need.OWN else need

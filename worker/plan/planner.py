@@ -32,7 +32,8 @@ class Line(NamedTuple):
 class ModelPlan(NamedTuple):
     """What the rows of one model would come to, each of which is counted in `outcomes` or needs the model.
 
-    `distinct` keys; `calls` of the model, of which `renewals` are made after an answer from the cache;
+    `distinct` keys; `calls` of the model, of which `renewals` are made after an answer from the cache, and
+    which are but the least where it `has_rule`: what that refuses is asked for by every equal row;
     `repeats`: rows that the call of another row answers.
     """
 
@@ -43,6 +44,7 @@ class ModelPlan(NamedTuple):
     calls: int
     renewals: int
     repeats: int
+    has_rule: bool
     volatile: Volatile | None
 
 
@@ -98,7 +100,7 @@ class Planner:
         tally.rows += 1
         if job is None:
             tally.outcomes[outcome] += 1
-        elif request.bypass or request.no_store or not job.joins:
+        elif request.bypass or not job.joins:
             tally.always += 1
         else:
             tally.misses += 1
@@ -124,8 +126,11 @@ class Planner:
 def _need(outcome: Outcome, job: Job | None) -> Need:
     if outcome is Outcome.STALE:
         return Need.RENEWAL
-    shares = job is not None and job.joins and not job.request.no_store and not job.request.bypass
-    return Need.CALL if shares else Need.NOTHING
+    if job is None or job.request.bypass:
+        return Need.NOTHING
+    if job.request.no_store:
+        return Need.UNSTORED if job.joins else Need.NOTHING
+    return Need.CALL if job.joins else Need.OWN
 
 
 def _plan(model: Model, tally: _Tally) -> ModelPlan:
@@ -138,5 +143,6 @@ def _plan(model: Model, tally: _Tally) -> ModelPlan:
         tally.always + shared + renewals,
         renewals,
         tally.misses - shared,
+        model.has_rule,
         tally.watcher.found(distinct),
     )

@@ -34,6 +34,7 @@ def _model(plan: ModelPlan, speed: Speed | None) -> dict[str, Any]:
         "remembered": remembered(plan),
         "outcomes": {outcome.value: count for outcome, count in plan.outcomes.items()},
         "calls": plan.calls,
+        "calls_at_least": plan.has_rule,
         "renewals": plan.renewals,
         "repeats": plan.repeats,
         "seconds": None if speed is None else plan.calls / speed.per_second,
@@ -72,10 +73,12 @@ def _lines(plan: ModelPlan, speed: Speed | None, *, named: bool) -> list[str]:
     name = f"{printable(plan.name)}: " if named else ""
     lines = [
         f"{name}{plan.rows:,} rows · {plan.distinct:,} distinct · {remembered(plan):,} remembered → "
-        f"{_calls(plan.calls, speed)}"
+        f"{'at least ' if plan.has_rule and plan.calls else ''}{_calls(plan.calls, speed)}"
     ]
     if speed is not None and plan.calls:
         lines.append(f"  measured: {speed.source}")
+    if plan.has_rule and plan.calls:
+        lines.append("  at least: what `cacheable` refuses is not remembered, and asked for again")
     if plan.repeats:
         lines.append(f"  {plan.repeats:,} rows are answered by the call of an equal one")
     others = [(o, n) for o, n in plan.outcomes.items() if o not in _REMEMBERED and n]
