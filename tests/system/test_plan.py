@@ -183,7 +183,9 @@ def test_columns_make_the_payload(shell: Shell) -> None:
     lines = [{"text": "a", "id": n} for n in range(5)] + [{"id": 6}]
     stdin = "".join(json.dumps(line) + "\n" for line in lines).encode()
     done = shell.run("worker", "plan", "-", "--payload", "text", stdin=stdin)
-    assert done.stdout.startswith("5 rows · 1 distinct · 0 remembered → 1 model call;")
+    assert done.stdout.startswith(
+        "5 rows · 1 distinct · 0 remembered → 1 model call\n  how long that takes is unknown"
+    )
     assert "4 rows are answered by the call of an equal one" in done.stdout
     assert "1 of 6 rows invalid\n  row 6: has no field 'text'" in done.stdout
 

@@ -182,26 +182,47 @@ def test_a_field_that_is_no_part_of_the_key_is_not_named(tmp_path: Path) -> None
     assert judged(tmp_path, rows, Selection.of(None, ["at"])) is None
 
 
-def fleet(*minutes: Figures, slots: int = 0) -> Fleet:
+def fleet(*minutes: Figures, slots: int = 0, now: float = 1000.0) -> Fleet:
     steps = [Step(60.0 * number, figures) for number, figures in enumerate(minutes)]
-    worker = {"seen": 1000.0, "models": {"m": {"version": "1", "slots": slots, "busy": 0}}}
-    return Fleet(1000.0, steps, 60, {}, {}, {"w": worker} if slots else {}, {}, {})
+    worker = {"seen": now, "models": {"m": {"version": "1", "slots": slots, "busy": 0}}}
+    return Fleet(now, steps, 60, {}, {}, {"w": worker} if slots else {}, {}, {})
 
 
-def test_the_speed_is_what_was_seen_or_what_the_workers_can_do() -> None:
-    """Whichever is more; unknown where no call was measured; the minute that is not over says nothing."""
-    calls = {("calls", "m", "0.25"): 60.0, ("spent", "m"): 12.0}
-    few = {("calls", "m", "0.25"): 30.0, ("spent", "m"): 6.0}
+def calls(count: float, *, spent: float = 0.2) -> Figures:
+    return {("calls", "m", "0.25"): count, ("spent", "m"): count * spent}
+
+
+def test_the_speed_is_that_of_the_fastest_minute() -> None:
+    """Not what so many calls at once could do, while the model was busy: it is slower then than it looks."""
     assert speed(fleet({}), "m", takes_arrays=False) is None
-    seen = speed(fleet(few, calls, few), "m", takes_arrays=False)
-    assert seen is not None
-    assert (seen.per_second, seen.source) == (1.0, "the fastest minute of the last hour")
-    possible = speed(fleet(calls, few, slots=8), "m", takes_arrays=False)
-    assert possible is not None
-    assert (possible.per_second, possible.source) == (
-        40.0,
-        "8 calls at once of 200 ms each, as in the last hour",
-    )
-    arrays = speed(fleet(calls, few, slots=8), "m", takes_arrays=True)
-    assert arrays is not None
-    assert arrays.per_second == 1.0
+    seen = speed(fleet(calls(30), calls(60), calls(30)), "m", takes_arrays=False)
+    assert seen == (1.0, "the fastest minute of the last hour", None, None)
+    busy = speed(fleet(calls(600), calls(30), slots=2), "m", takes_arrays=False)
+    assert busy == (10.0, "the fastest minute of the last hour", None, None)
+
+
+@pytest.mark.parametrize(
+    ("before", "elapsed", "per_second", "source"),
+    [
+        ({}, 20, 15.0, "the present minute, no whole minute yet"),
+        (calls(60), 20, 15.0, "the present minute"),
+        (calls(1200), 20, 20.0, "the fastest minute of the last hour"),
+        ({}, 0.5, 30.0, "the present minute, no whole minute yet"),  # figures of seconds before may be in it
+    ],
+)
+def test_the_present_minute_counts_by_what_has_passed_of_it(
+    before: Figures, elapsed: float, per_second: float, source: str
+) -> None:
+    """Who has just started a worker wants to know, too."""
+    found = speed(fleet(before, calls(300), now=60 + elapsed), "m", takes_arrays=False)
+    assert found is not None
+    assert (found.per_second, found.source) == (per_second, source)
+
+
+def test_what_an_idle_model_may_do_is_said_beside_what_it_did() -> None:
+    """One that was never busy has not shown what it can; nobody knows how full arrays were."""
+    idle = fleet(calls(60), calls(30), slots=8)
+    assert speed(idle, "m", takes_arrays=False) == (
+        1.0, "the fastest minute of the last hour", 40.0, "8 calls at once of 200 ms each",
+    )  # fmt: skip
+    assert speed(idle, "m", takes_arrays=True) == (1.0, "the fastest minute of the last hour", None, None)

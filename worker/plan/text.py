@@ -40,6 +40,7 @@ def _model(plan: ModelPlan, speed: Speed | None) -> dict[str, Any]:
         "seconds": None if speed is None else plan.calls / speed.per_second,
         "calls_per_second": None if speed is None else speed.per_second,
         "measured": None if speed is None else speed.source,
+        "seconds_at_best": None if speed is None or not speed.at_best else plan.calls / speed.at_best,
         "volatile": None
         if volatile is None
         else {
@@ -75,8 +76,8 @@ def _lines(plan: ModelPlan, speed: Speed | None, *, named: bool) -> list[str]:
         f"{name}{plan.rows:,} rows · {plan.distinct:,} distinct · {remembered(plan):,} remembered → "
         f"{'at least ' if plan.has_rule and plan.calls else ''}{_calls(plan.calls, speed)}"
     ]
-    if speed is not None and plan.calls:
-        lines.append(f"  measured: {speed.source}")
+    if plan.calls:
+        lines += _known_by(plan.calls, speed)
     if plan.has_rule and plan.calls:
         lines.append("  at least: what `cacheable` refuses is not remembered, and asked for again")
     if plan.repeats:
@@ -88,12 +89,25 @@ def _lines(plan: ModelPlan, speed: Speed | None, *, named: bool) -> list[str]:
 
 def _calls(count: int, speed: Speed | None) -> str:
     calls = f"{count:,} model {'call' if count == 1 else 'calls'}"
-    if not count:
+    if not count or speed is None:
         return calls
+    return f"{calls}, about {span(max(1.0, count / speed.per_second))} at {_rate(speed.per_second)}"
+
+
+def _rate(per_second: float) -> str:
+    return f"{per_second:,.0f}/s" if per_second >= 10 else f"{per_second:.2g}/s"
+
+
+def _known_by(count: int, speed: Speed | None) -> list[str]:
     if speed is None:
-        return f"{calls}; how long is unknown: no call was measured in the last hour"
-    rate = f"{speed.per_second:,.0f}" if speed.per_second >= 10 else f"{speed.per_second:.2g}"
-    return f"{calls}, about {span(max(1.0, count / speed.per_second))} at {rate}/s"
+        return ["  how long that takes is unknown: no call was measured in the last hour"]
+    lines = [f"  measured: {speed.source}"]
+    if speed.at_best is not None:
+        lines.append(
+            f"  the model was not busy then: at best {span(max(1.0, count / speed.at_best))} at "
+            f"{_rate(speed.at_best)}, if {speed.how} is what it can do"
+        )
+    return lines
 
 
 def _advice(plan: ModelPlan, volatile: Volatile, speed: Speed | None) -> list[str]:
@@ -104,8 +118,8 @@ def _advice(plan: ModelPlan, volatile: Volatile, speed: Speed | None) -> list[st
     verb = "differs" if one else "differ"
     return [
         f"! {fields} {verb} in nearly every row{few}. Without: {volatile.distinct:,} distinct. A changed "
-        f"setting makes new keys: {_calls(volatile.distinct, speed)} the first time, "
-        "none for equal rows later",
+        f"setting makes new keys. The first time: {_calls(volatile.distinct, speed)}; "
+        "later: none for equal rows",
         f"  hint: if the model does not read {'it' if one else 'them'}, "
         f"set {volatile.setting} under [models.{printable(plan.name)}]",
     ]
