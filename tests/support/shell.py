@@ -41,8 +41,8 @@ class Shell:
                 code = int(ended.code or 0)
         return Done(code, *self._output.readouterr())
 
-    def json(self, *arguments: str, **settings: str) -> Any:
-        """What a command of the worker says, which must go well."""
+    def json(self, *arguments: str, code: int = 0, **settings: str) -> Any:
+        """What a command of the worker says, which must go well, or end with that code."""
         done = self.run("worker", *arguments, **settings)
-        assert done.returncode == 0, done.stderr
+        assert done.returncode == code, done.stderr
         return json.loads(done.stdout)

@@ -187,7 +187,7 @@ def test_columns_make_the_payload(shell: Shell) -> None:
         "5 rows · 1 distinct · 0 remembered → 1 model call\n  how long that takes is unknown"
     )
     assert "4 rows are answered by the call of an equal one" in done.stdout
-    assert "1 of 6 rows invalid\n  row 6: has no field 'text'" in done.stdout
+    assert "1 of 6 rows invalid\n  line 6: has no field 'text'" in done.stdout
 
 
 def test_the_time_is_that_of_the_models_measured_speed(shell: Shell) -> None:
@@ -203,6 +203,20 @@ def test_the_time_is_that_of_the_models_measured_speed(shell: Shell) -> None:
 
     assert 0 < until(measured, 30, "the figures of the calls") < 3600
     assert "model calls, about " in shell.run("worker", "plan", "rows.jsonl").stdout
+
+
+def test_problems_are_told_in_the_order_of_the_lines(shell: Shell) -> None:
+    """By the name that the errors file has for it, once, whoever found them."""
+    Path("rows.jsonl").write_text('{"model":"x","payload":1}\n{\n7\n{"payload":1,"id":7}\n')
+    done = shell.run("worker", "plan", "rows.jsonl", "--requests")
+    assert done.returncode == 1
+    shown = done.stdout.splitlines()[1:]
+    assert [line.replace(":", " ").split()[:2] for line in shown] == [["line", str(at)] for at in (1, 2, 3)]
+    problems = shell.json("plan", "rows.jsonl", "--requests", "--json", code=1)["problems"]
+    assert [one["line"] for one in problems] == [1, 2, 3, 4]
+    named = [one["problem"].replace(":", " ").split().count("line") for one in problems if one["line"] != 2]
+    assert named == [1, 1, 1]
+    assert not problems[1]["problem"].startswith("line 2: line 2")
 
 
 @pytest.mark.parametrize(

@@ -68,20 +68,21 @@ class Planner:
         self._tallies: dict[Model, _Tally] = {}
         self.rows = self.invalid = 0
         self.problems: list[tuple[int, str]] = []
-        """The first rows that would be refused: number and reason."""
+        """The first rows that would be refused: number and reason, which names the line."""
 
     def add(self, lines: Sequence[Line]) -> None:
         """Look rows up, a batch at once. Raises CacheDown, OSError."""
         self.rows += len(lines)
-        sound = [line for line in lines if line.problem is None]
+        messages = [Message(line.request, JSON) for line in lines if line.problem is None]
+        batch = self._handler.handle(messages, 0.0)
+        jobs: dict[int, Job] = {id(job.delivery): job for job in batch.calls}
+        deliveries = iter(batch.deliveries)
         for line in lines:
             if line.problem is not None:
                 self._refuse(line.number, line.problem)
-        messages = [Message(line.request, JSON) for line in sound]
-        batch = self._handler.handle(messages, 0.0)
-        jobs: dict[int, Job] = {id(job.delivery): job for job in batch.calls}
-        for line, delivery in zip(sound, batch.deliveries, strict=True):
-            self._count(line, delivery, jobs.get(id(delivery)))
+            else:
+                delivery = next(deliveries)
+                self._count(line, delivery, jobs.get(id(delivery)))
 
     def plans(self) -> list[ModelPlan]:
         """What has been counted, by model."""
@@ -111,7 +112,7 @@ class Planner:
     def _refuse(self, number: int, problem: str) -> None:
         self.invalid += 1
         if len(self.problems) < _PROBLEMS:
-            self.problems.append((number, problem))
+            self.problems.append((number, _of_line(number, problem)))
 
     def _tally(self, model: Model) -> _Tally:
         tally = self._tallies.get(model)
@@ -121,6 +122,12 @@ class Planner:
                 place.mkdir()
             tally = self._tallies[model] = _Tally(Distinct(keys), Watcher(model, others))
         return tally
+
+
+def _of_line(number: int, problem: str) -> str:
+    """A reader of rows may have named it."""
+    named = problem.startswith((f"line {number} ", f"line {number}:"))
+    return problem if named else f"line {number}: {problem}"
 
 
 def _need(outcome: Outcome, job: Job | None) -> Need:

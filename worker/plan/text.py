@@ -21,7 +21,7 @@ def as_dict(
     return {
         "rows": planner.rows,
         "invalid": planner.invalid,
-        "problems": [{"row": number, "problem": problem} for number, problem in planner.problems],
+        "problems": [{"line": number, "problem": problem} for number, problem in planner.problems],
         "models": {plan.name: _model(plan, speeds[plan.name]) for plan in plans},
     }
 
@@ -62,12 +62,8 @@ def as_text(planner: Planner, plans: Sequence[ModelPlan], speeds: Mapping[str, S
     lines = [line for plan in plans for line in _lines(plan, speeds[plan.name], named=len(plans) > 1)]
     if planner.invalid or not plans:
         lines.append(f"{planner.invalid:,} of {planner.rows:,} rows invalid" if planner.rows else "no rows")
-    lines += [f"  {printable(_problem(number, said))}" for number, said in planner.problems[:_SHOWN]]
+    lines += [f"  {printable(said)}" for _, said in planner.problems[:_SHOWN]]
     return "\n".join(lines)
-
-
-def _problem(number: int, said: str) -> str:
-    return said if said.startswith(f"line {number} ") else f"row {number}: {said}"
 
 
 def _lines(plan: ModelPlan, speed: Speed | None, *, named: bool) -> list[str]:
