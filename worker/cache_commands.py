@@ -15,7 +15,7 @@ from wire.names import Names
 from worker.app import cache_address
 from worker.cache_audit import why
 from worker.cache_link import redis_client
-from worker.console import OK, UsageError, print_json, print_text, unreachable
+from worker.console import OK, UsageError, check_model, print_json, print_text, printable, unreachable
 from worker.durations import written
 from worker.explain import Explainer, Unanswerable
 from worker.explain_text import as_text, compared
@@ -25,7 +25,8 @@ from worker.forgetting import batches
 from worker.models import build_catalog
 from worker.purge import purge
 from worker.sources import Loaded
-from worker.stats import hindsight, hindsight_text
+from worker.stats import hindsight, hindsight_text, known_models
+from worker.versions import read_versions, served_models
 
 _TIMEOUT_SECONDS = 5.0
 _LONGEST_SECONDS = HOUR.kept_seconds - 86_400
@@ -67,13 +68,14 @@ def _since(text: str | None) -> int | None:
 
 def _stats(arguments: argparse.Namespace, loaded: Loaded, client: "redis.Redis") -> int:
     names, models = Names(loaded.settings.prefix), loaded.settings.models
-    if arguments.model is not None and arguments.model not in models and arguments.since is None:
-        raise UsageError(f"error: --model {arguments.model}: expected one of: {', '.join(models) or 'none'}")
     if arguments.since is None:
-        wanted = [name for name in models if arguments.model in (None, name)]
+        known = list(dict.fromkeys([*models, *sorted(served_models(read_versions(client, names)))]))
+        check_model(arguments.model, known)
+        wanted = [name for name in known if arguments.model in (None, name)]
         _print_stored(client, names, wanted, as_json=arguments.json)
         return OK
     fleet = FleetReader(lambda: client, names).read(arguments.since)
+    check_model(arguments.model, known_models(fleet, models))
     found = hindsight(fleet, models, arguments.model)
     if arguments.json:
         print_json(found)
@@ -99,7 +101,7 @@ def _print_stored(client: "redis.Redis", names: Names, models: list[str], *, as_
         print_json(stats)
         return
     for model, count in entries.items():
-        print_text(f"{model:<20} {count:>12,} entries")
+        print_text(f"{printable(model):<20} {count:>12,} entries")
     print_text(f"{'memory':<20} {info['used_memory']:>12,} bytes of {info['maxmemory'] or 'no limit'}")
     print_text(f"{'evicted / expired':<20} {info['evicted_keys']:>12,} / {info['expired_keys']:,}")
 
@@ -108,6 +110,7 @@ def _explain(arguments: argparse.Namespace, loaded: Loaded, client: "redis.Redis
     explainer = Explainer(
         build_catalog(loaded.settings), lambda: client, Names(loaded.settings.prefix), time.time
     )
+    check_model(arguments.model, loaded.settings.models)
     asked = _asked(arguments.payload, arguments.other)
     model = explainer.model(arguments.model)
     comparison = compared(asked[0], asked[1], model) if len(asked) == 2 else None

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,6 +17,14 @@ OK, FAILED, USAGE, UNREACHABLE = 0, 1, 2, 3
 
 class UsageError(Exception):
     """A command that cannot be carried out as it was given."""
+
+
+def check_model(name: str | None, known: Iterable[str]) -> None:
+    """Raises UsageError where a model is named, and is none of these."""
+    known = sorted(known)
+    if name is not None and name not in known:
+        expected = f"expected one of: {', '.join(known)}" if known else "no model is known"
+        raise UsageError(printable(f"error: --model {name or '(empty)'}: {expected}"))
 
 
 def agreed(question: str) -> bool:

@@ -20,12 +20,12 @@ from worker.catalog import Catalog, Model
 from worker.durations import ago, moment, span
 from worker.entry import BadEntry, Entry
 from worker.freshness import Use, use_of
-from worker.versions import read_versions, remembered_by, see_generation
+from worker.versions import holder_of, read_versions, remembered_by, see_generation
 
 DIGEST = re.compile(r"[0-9a-f]{64}")
 _OVER = {b"!": "the model has just failed for it", b"-": "its call has just ended with nothing that is kept"}
 
-_VERSIONS = 20  # that are asked for, the latest
+VERSIONS = 20  # that are asked for, the latest
 
 
 class Unanswerable(ValueError):
@@ -103,19 +103,27 @@ class Explainer:
     ) -> Mapping[str, Any]:
         """Why there is nothing: what the server shows of it, and what it cannot show."""
         reason, why = "unseen", f"it was never asked, or {_gone(model)}"
-        if payload is not None and (other := self._of_before(client, model, payload)) is not None:
-            reason, why = other
+        before = (
+            self._under(client, model, digest) if payload is None else self._of_before(client, model, payload)
+        )
+        if before is not None:
+            reason, why = before
         lease: Any = client.get(self._names.flight(model.name, model.version, digest))
         if lease is not None:
             why += "; " + _OVER.get(lease, "a worker is asking the model for it now")
         return {"is_hit": False, "reason": reason, "why": why}
 
+    def _under(self, client: "redis.Redis", model: Model, digest: str) -> tuple[str, str] | None:
+        """Whether a key is one of another version."""
+        version = holder_of(client, self._names, model, digest, most=VERSIONS)
+        return None if version is None else _elsewhere(version, model)
+
     def _of_before(self, client: "redis.Redis", model: Model, payload: bytes) -> tuple[str, str] | None:
         """Whether it is there under another version, or from before a purge that is not yet through."""
         served = read_versions(client, self._names)
-        version = remembered_by(client, self._names, served, model, payload, most=_VERSIONS)
+        version = remembered_by(client, self._names, served, model, payload, most=VERSIONS)
         if version is not None:
-            return "version", f"it is remembered under version {version}; this is version {model.version}"
+            return _elsewhere(version, model)
         if model.generation and client.exists(
             self._names.entry(model.name, model.version, model.at(0).key(payload))
         ):
@@ -149,12 +157,17 @@ def _use(entry: Entry, model: Model, now: float) -> dict[str, Any]:
     return {"is_hit": False, "reason": "expired", "why": why}
 
 
+def _elsewhere(version: str, model: Model) -> tuple[str, str]:
+    return "version", f"it is remembered under version {version}; this is version {model.version}"
+
+
 def _gone(model: Model) -> str:
     purged = f", purged ({_purged(model)})" if model.generation else ""
     kept = span(model.policy.stale_max)
     refused = ", refused by `cacheable`" if model.has_rule else ""
     return (
-        f"is gone: expired for more than {kept}, evicted{purged}{refused}, or not kept (too large, no_store)"
+        f"is gone: expired for more than {kept}, evicted{purged}{refused}, or not kept (too large, "
+        "no_store), or was remembered under other key settings (key_include, key_exclude, namespace)"
     )
 
 

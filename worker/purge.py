@@ -9,12 +9,12 @@ import redis
 
 from wire.names import Names
 from worker.catalog import Model
-from worker.console import FAILED, OK, UsageError, agreed, print_json, printable, say
-from worker.explain import DIGEST, Unanswerable, payload_of
+from worker.console import FAILED, OK, UsageError, agreed, check_model, print_json, printable, say
+from worker.explain import DIGEST, VERSIONS, Unanswerable, payload_of
 from worker.forgetting import Held, ServerFull, forget, held, sizes
 from worker.models import build_catalog
 from worker.sources import Loaded
-from worker.versions import see_generation
+from worker.versions import holder_of, read_versions, see_generation, served_models
 
 _ONE = "error: --key and --payload need --model NAME where not exactly one model is served"
 _FULL = "the server is full: entries are dropped first, then the generation moves, then it looks once more"
@@ -54,31 +54,37 @@ def purge(arguments: argparse.Namespace, loaded: Loaded, client: "redis.Redis") 
 
 def _task(arguments: argparse.Namespace, loaded: Loaded, client: "redis.Redis") -> Task:
     names = Names(loaded.settings.prefix)
+    if arguments.version == "":
+        raise UsageError("error: --version is empty; expected a version of the model")
     if arguments.key is not None or arguments.payload is not None:
         return _one(arguments, loaded, client, names)
     model, version = arguments.model, arguments.version
-    if not model:
+    if model is None:
         raise UsageError(_EXPECTED)
-    if version == "":
-        raise UsageError("error: --version is empty; expected a version of the model")
+    stored = held(client, names, model, version)
+    if not stored.entries:  # of a model that nobody serves any more there may be entries
+        check_model(model, {*loaded.settings.models, *served_models(read_versions(client, names))})
     of = {"model": model} if version is None else {"model": model, "version": version}
     said = printable(model if version is None else f"{model} version {version}")
     return Task(
         said,
         of,
-        held(client, names, model, version),
+        stored,
         lambda: forget(client, names, model, version, on_full=lambda: say(_FULL)),
     )
 
 
 def _one(arguments: argparse.Namespace, loaded: Loaded, client: "redis.Redis", names: Names) -> Task:
     """One entry. A call for it that is under way will store its answer: that is a new one."""
-    model = build_catalog(loaded.settings).find(arguments.model or None)
+    check_model(arguments.model, loaded.settings.models)
+    model = build_catalog(loaded.settings).find(arguments.model)
     if model is None:
-        raise UsageError(_ONE if not arguments.model else f"error: --model {arguments.model} is not served")
-    if arguments.version:
+        raise UsageError(_ONE)
+    if arguments.version is not None:
         model = model.under(arguments.version)
     digest = _digest(arguments, model, client, names)
+    if arguments.key is not None and arguments.version is None:
+        model = _holder(model, digest, client, names)
     entry = names.entry(model.name, model.version, digest)
     if client.exists(names.flight(model.name, model.version, digest)):
         say("a worker asks the model for it now, or did a moment ago: what that brings is remembered")
@@ -86,6 +92,17 @@ def _one(arguments: argparse.Namespace, loaded: Loaded, client: "redis.Redis", n
     of = {"model": model.name, "version": model.version, "key": digest}
     said = printable(f"{model.name} version {model.version}, key {digest}")
     return Task(said, of, Held(int(size > 0), size), lambda: int(client.unlink(entry)))
+
+
+def _holder(model: Model, digest: str, client: "redis.Redis", names: Names) -> Model:
+    """The model of the version that has an entry under a key: its own, or another one, which is said."""
+    if client.exists(names.entry(model.name, model.version, digest)):
+        return model
+    version = holder_of(client, names, model, digest, most=VERSIONS)
+    if version is None:
+        return model
+    say(printable(f"it is stored under version {version}; served now is version {model.version}"))
+    return model.under(version)
 
 
 def _digest(arguments: argparse.Namespace, model: Model, client: "redis.Redis", names: Names) -> str:

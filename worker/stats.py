@@ -12,6 +12,7 @@ from worker.fleet.misses import EVERY, Reason
 from worker.fleet.reader import Fleet
 from worker.metrics import AGE_SECONDS
 from worker.settings import ModelSettings
+from worker.versions import served_models
 
 _REASONS = {
     Reason.UNSEEN: "never seen, or gone",
@@ -24,9 +25,7 @@ _REASONS = {
 
 def hindsight(fleet: Fleet, models: Mapping[str, ModelSettings], only: str | None) -> dict[str, Any]:
     """By model, or of `only` one, over the fleet's window; as JSON can carry it. Times are Unix seconds."""
-    total = fleet.total()
-    asked = {key[1] for key in total if key[0] == "requests"}
-    names = [*models, *sorted(asked - models.keys())]
+    total, names = fleet.total(), known_models(fleet, models)
     return {
         "since": fleet.steps[0].begin,
         "until": fleet.now,
@@ -36,6 +35,12 @@ def hindsight(fleet: Fleet, models: Mapping[str, ModelSettings], only: str | Non
         "policy": fleet.server.get("maxmemory_policy"),
         "evicted": fleet.server.get("evicted_keys"),
     }
+
+
+def known_models(fleet: Fleet, models: Mapping[str, ModelSettings]) -> list[str]:
+    """Those that are set, and those that were asked for or served of late."""
+    asked = {key[1] for key in fleet.total() if key[0] == "requests"}
+    return [*models, *sorted((asked | served_models(fleet.versions)) - models.keys())]
 
 
 def _model(total: Figures, name: str, settings: ModelSettings | None) -> dict[str, Any]:

@@ -31,6 +31,11 @@ def versions_in(said: Mapping[bytes, bytes]) -> Versions:
     return found
 
 
+def served_models(served: Versions) -> set[str]:
+    """The models of these."""
+    return {model for model, _ in served}
+
+
 def see_generation(client: "redis.Redis", names: Names, model: Model) -> None:
     """Have a model make the keys that workers make now. Raises redis.RedisError or OSError."""
     found: Any = client.mget(generation_names(names, model))
@@ -42,10 +47,23 @@ def remembered_by(
 ) -> str | None:
     """The other version of a model that remembers a payload, of the `most` versions that were new last.
     Raises redis.RedisError or OSError."""
-    since = {version: when for (name, version), when in served.items() if name == model.name}
-    for version in sorted(since.keys() - {model.version}, key=lambda version: -since[version])[:most]:
+    for version in _others(served, model, most):
         other = model.under(version)
         see_generation(client, names, other)
         if client.exists(names.entry(model.name, version, other.key(payload))):
             return version
     return None
+
+
+def holder_of(client: "redis.Redis", names: Names, model: Model, digest: str, *, most: int) -> str | None:
+    """The other version of a model that has something under a key, of the `most` that were new last. Raises
+    redis.RedisError or OSError."""
+    for version in _others(read_versions(client, names), model, most):
+        if client.exists(names.entry(model.name, version, digest)):
+            return version
+    return None
+
+
+def _others(served: Versions, model: Model, most: int) -> list[str]:
+    since = {version: when for (name, version), when in served.items() if name == model.name}
+    return sorted(since.keys() - {model.version}, key=lambda version: -since[version])[:most]

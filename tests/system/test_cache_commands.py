@@ -120,7 +120,15 @@ def test_two_payloads_are_compared_as_the_key_sees_them(desk: Desk) -> None:
         (("explain", "nope"), "expected a key"),
         (("explain", '{"a":NaN}'), "expected a key"),
         (("explain", "18446744073709551616"), "64 bits"),
-        (("explain", "1", "--model", "other"), "model `other`"),
+        (("explain", "1", "--model", "other"), "--model other: expected one of: m"),
+        (("explain", "1", "--model", ""), "--model (empty): expected one of: m"),
+        (("stats", "--model", "other"), "--model other: expected one of: m"),
+        (("stats", "--since", "1h", "--model", "other"), "--model other: expected one of: m"),
+        (("stats", "--since", "1h", "--model", ""), "--model (empty): expected one of: m"),
+        (("purge", "--model", "other", "--yes"), "--model other: expected one of: m"),
+        (("purge", "--model", "", "--yes"), "--model (empty): expected one of: m"),
+        (("purge", "--key", "a" * 64, "--version", ""), "--version is empty"),
+        (("purge", "--key", "a" * 64, "--model", ""), "--model (empty): expected one of: m"),
         (("explain", "1", "f" * 64), "expected two JSON payloads"),
         (("explain", "-", "-"), "two lines on standard input"),
         *(
@@ -131,7 +139,7 @@ def test_two_payloads_are_compared_as_the_key_sees_them(desk: Desk) -> None:
         (("purge", "--model", "m", "--version", ""), "--version is empty"),
         (("purge", "--key", "abc"), "expected 64 hexadecimal digits"),
         (("purge", "--payload", "nope"), "expected a key"),
-        (("purge", "--key", "a" * 64, "--model", "other"), "not served"),
+        (("purge", "--key", "a" * 64, "--model", "other"), "--model other: expected one of: m"),
         (("purge", "--model", "m"), "--yes"),
     ],
 )
@@ -168,7 +176,6 @@ def test_what_a_cache_was_good_for(desk: Desk) -> None:
     assert "1 min 50%" in text
     assert "expired 100.0%" in text
     assert "about 2.00" in text
-    assert desk.json("cache", "stats", "--since", "90m", "--model", "other", "--json")["models"] == {}
 
 
 def test_a_sampled_miss_is_looked_for_under_other_versions(desk: Desk) -> None:
@@ -202,6 +209,35 @@ def test_a_purge_says_how_much_and_wants_to_be_meant(desk: Desk) -> None:
     assert rig.cache.get(rig.names.generation("m")) is None
     assert desk.json("cache", "purge", "--model", "m", "--yes") == {"model": "m", "purged": 3}
     assert rig.entries() == {}
+
+
+def test_a_model_that_is_served_no_more_can_be_asked_about_and_purged(desk: Desk) -> None:
+    """It is known by its entries, or by what its workers wrote down."""
+    rig = desk.rig
+    rig.cache.set(rig.names.entry("left", "1", "a" * 64), b"x")
+    assert desk.json("cache", "purge", "--model", "left", "--yes")["purged"] == 1
+    refused = desk.cache("purge", "--model", "left", "--yes")
+    assert (refused.returncode, "expected one of: m" in refused.stderr) == (2, True)
+    rig.cache.hset(rig.names.versions, '["left","1"]', time.time())
+    assert desk.json("cache", "purge", "--model", "left", "--yes")["purged"] == 0
+    assert desk.json("cache", "stats", "--json")["entries"] == {"m": 0, "left": 0}
+    assert desk.json("cache", "stats", "--since", "1h", "--json")["models"]["left"]["requests"] == 0
+
+
+def test_a_key_of_another_version_is_found_there(desk: Desk) -> None:
+    """A reply's key outlives the version that made it."""
+    rig = desk.rig
+    key = desk.store("p", age=60, ttl=DAY)
+    rig.cache.hset(rig.names.versions, '["m","1"]', time.time())
+    newer = {"MODELS__M__VERSION": "2"}
+    found = desk.json("cache", "explain", key, "--json", **newer)
+    assert (found["reason"], "remembered under version 1" in found["why"]) == ("version", True)
+    done = desk.cache("purge", "--key", key, "--yes", **newer)
+    assert json.loads(done.stdout) == {"model": "m", "version": "1", "key": key, "purged": 1}
+    assert "stored under version 1" in done.stderr
+    gone = desk.json("cache", "explain", key, "--json", **newer)
+    assert gone["reason"] == "unseen"
+    assert "or was remembered under other key settings (key_include, key_exclude, namespace)" in gone["why"]
 
 
 def test_one_entry_is_forgotten_by_key_or_payload(desk: Desk) -> None:

@@ -228,7 +228,8 @@ def test_problems_are_told_in_the_order_of_the_lines(shell: Shell) -> None:
         (("rows.csv", "--payload", "other"), 2, "has no column 'other'"),
         (("rows.csv", "--types", "text:colour"), 2, "expected COLUMN:TYPE"),
         (("rows.jsonl", "--max-age", "-1"), 2, "max_age"),
-        (("rows.jsonl", "--model", "nobody"), 1, "model `nobody` is not served here"),
+        (("absent.jsonl", "--model", "nobody"), 2, "--model nobody: expected one of: m"),
+        (("rows.jsonl", "--model", ""), 2, "--model (empty): expected one of: m"),
     ],
 )
 def test_what_cannot_be_planned_is_explained(

@@ -27,7 +27,7 @@ from worker.cache import CacheDown, RedisCache
 from worker.cache_audit import why
 from worker.cache_link import CacheLink, redis_client
 from worker.catalog import Catalog
-from worker.console import FAILED, OK, UsageError, print_json, print_text, say, unreachable
+from worker.console import FAILED, OK, UsageError, check_model, print_json, print_text, say, unreachable
 from worker.fleet.reader import FleetReader
 from worker.handler import Handler
 from worker.models import build_catalog
@@ -57,9 +57,10 @@ def add_plan(sub: Any, common: argparse.ArgumentParser) -> None:
 def plan(arguments: argparse.Namespace, loaded: Loaded) -> int:
     """Read it all, look it all up, say what it comes to."""
     settings = loaded.settings
-    lines = _lines(arguments)
     if not settings.models:
         raise UsageError("error: no model is set: its version and key settings are part of every key")
+    check_model(arguments.model, settings.models)
+    lines = _lines(arguments)
     try:
         with ExitStack() as stack:
             return _plan(arguments, settings, lines, stack)
