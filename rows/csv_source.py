@@ -3,13 +3,13 @@
 import csv
 import io
 import re
-import zlib
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from rows.cells import Type, read_cell
+from rows.packed import BROKEN
 from rows.row import BadRow, Row
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ class CsvSource:
                 again.extendleft(reversed(lines[1:]))
                 del lines[1:]
                 reader = csv.reader(noted(), delimiter=self._delimiter, strict=True)
-            except (EOFError, zlib.error) as error:
+            except BROKEN as error:
                 raise OSError(f"{self.path}: {error}, after line {begins}") from None
             if cells:
                 yield begins, cells, "".join(lines)

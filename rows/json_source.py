@@ -1,10 +1,10 @@
 """JSON lines."""
 
 import codecs
-import zlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from rows.packed import BROKEN
 from rows.row import BadRow, Row
 from wire.errors import InvalidRequest
 from wire.values import parse
@@ -44,7 +44,7 @@ class JsonSource:
                     yield number, line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
                     while len(line) > _LINE_MAX_BYTES and not line.endswith(b"\n"):
                         line = file.readline(_LINE_MAX_BYTES + 1)
-            except (EOFError, zlib.error) as error:
+            except BROKEN as error:
                 raise OSError(f"{self.path}: {error}, after line {number}") from None
 
 

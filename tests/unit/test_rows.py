@@ -219,7 +219,10 @@ def test_a_file_that_is_cut_or_none_says_so(tmp_path: Path, name: str) -> None:
     with pytest.raises((OSError, ValueError), match=name):
         read(path)
     path.write_bytes(b"nothing of the kind")
-    with pytest.raises((OSError, ValueError)):
+    with pytest.raises((OSError, ValueError), match=name):
+        read(path)
+    path.write_bytes(whole[:2000] + b"\0" * 2000 + whole[4000:])
+    with pytest.raises((OSError, ValueError), match=name):
         read(path)
 
 
