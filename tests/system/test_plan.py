@@ -1,7 +1,13 @@
 """`python -m worker plan`: what it says is what the run then reports."""
 
+import errno
 import gzip
 import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -13,6 +19,9 @@ import pytest
 from tests.support.rig import Rig
 from tests.support.shell import Shell
 from tests.support.waiting import free_port, until
+from worker.plan.distinct import Distinct
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -241,6 +250,40 @@ def test_what_cannot_be_planned_is_explained(
     done = shell.run("worker", "plan", *arguments)
     assert done.returncode == code
     assert said in done.stdout + done.stderr
+
+
+def test_a_plan_that_is_ended_leaves_nothing_behind(shell: Shell, place: Path) -> None:
+    """Its counts are files of a temporary directory."""
+    temporary = place / "temporary"
+    temporary.mkdir()
+    settings = {f"RECOLLECT_{name}": value for name, value in shell.rig.settings.items()}
+    child = subprocess.Popen(
+        [sys.executable, "-m", "worker", "plan", "-"],
+        stdin=subprocess.PIPE,
+        env={**os.environ, **settings, "TMPDIR": str(temporary), "PYTHONPATH": str(ROOT)},
+    )
+    try:
+        until(lambda: list(temporary.iterdir()), 30, "its directory")
+        child.send_signal(signal.SIGTERM)
+        assert child.wait(30) == 128 + signal.SIGTERM
+    finally:
+        child.kill()
+        child.communicate()
+    assert list(temporary.iterdir()) == []
+
+
+def test_a_full_temporary_directory_is_named(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is none of the reader's, nor of the cache's doing."""
+
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Distinct, "add", full)
+    Path("rows.jsonl").write_text("1\n")
+    done = shell.run("worker", "plan", "rows.jsonl")
+    assert done.returncode == 2
+    assert f"no room is left in {tempfile.gettempdir()}" in done.stderr
+    assert "set TMPDIR" in done.stderr
 
 
 def test_without_its_cache_nothing_is_planned(shell: Shell) -> None:

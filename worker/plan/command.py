@@ -1,10 +1,13 @@
 """`python -m worker plan`: rows, distinct, remembered, calls and time, before anything is sent."""
 
 import argparse
+import errno
+import signal
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -62,7 +65,7 @@ def plan(arguments: argparse.Namespace, loaded: Loaded) -> int:
     check_model(arguments.model, settings.models)
     lines = _lines(arguments)
     try:
-        with ExitStack() as stack:
+        with _ends_on_signals(), ExitStack() as stack:
             return _plan(arguments, settings, lines, stack)
     except BrokenPipeError:
         raise
@@ -84,8 +87,10 @@ def _plan(arguments: argparse.Namespace, settings: Settings, lines: Iterator[Lin
     catalog = build_catalog(settings)
     planner = Planner(_handler(settings, catalog, url, names, stack), catalog, place)
     for batch in _batches(lines, time.monotonic, lambda: planner.rows):
-        planner.add(batch)
-    plans = planner.plans()
+        with _room(place):
+            planner.add(batch)
+    with _room(place):
+        plans = planner.plans()
     speeds: dict[str, Speed | None] = {
         name: speed(fleet, name, takes_arrays=model.batch_size > 1) for name, model in settings.models.items()
     }
@@ -94,6 +99,35 @@ def _plan(arguments: argparse.Namespace, settings: Settings, lines: Iterator[Lin
     else:
         print_text(as_text(planner, plans, speeds))
     return OK if plans or not planner.rows else FAILED
+
+
+@contextmanager
+def _ends_on_signals() -> Iterator[None]:
+    """Being ended is an exception, too, so that nothing stays in the temporary directory."""
+
+    def end(number: int, _: object) -> None:
+        sys.exit(128 + number)
+
+    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _room(place: Path) -> Iterator[None]:
+    """Raises UsageError where there is none left for counting in `place`."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise UsageError(
+            f"error: no room is left in {place.parent} for counting, which takes 17 bytes a row, or several "
+            "times that while a field is under suspicion: set TMPDIR to a larger place"
+        ) from None
 
 
 def _handler(settings: Settings, catalog: Catalog, url: str, names: Names, stack: ExitStack) -> Handler:
