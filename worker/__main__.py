@@ -1,6 +1,7 @@
 """The worker's command line: `python -m worker`, or `recollect-worker`."""
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -42,6 +43,8 @@ exit codes: 0 well, 1 something failed, 2 usage or settings, 3 a service is unre
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the exit code."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a terminal that is not UTF-8 is no reason to stop
     arguments = _parser().parse_args(argv)
     try:
         if arguments.command == "key":

@@ -37,14 +37,18 @@ def cache(arguments: argparse.Namespace, loaded: Loaded) -> int:
     if arguments.action == "stats":
         arguments.since = _since(arguments.since)
     try:
-        with cache_client(loaded) as client:
+        with ExitStack() as stack:
+            try:
+                client = stack.enter_context(cache_client(loaded))
+            except ValueError as error:  # the address; later ones are mistakes of what was asked
+                return unreachable("cache", mask(loaded.settings.cache_url), why(loaded.settings, error))
             return _ACTIONS[arguments.action](arguments, loaded, client)
     except BrokenPipeError:
         raise
-    except Unanswerable as error:
-        raise UsageError(f"error: {error}") from None
-    except (redis.RedisError, OSError, BrokerError, ValueError) as error:
+    except (redis.RedisError, OSError, BrokerError) as error:
         return unreachable("cache", mask(loaded.settings.cache_url), why(loaded.settings, error))
+    except ValueError as error:
+        raise UsageError(f"error: {error}") from None
 
 
 @contextmanager

@@ -47,7 +47,8 @@ def print_text(text: str) -> None:
 
 def print_json(value: Any) -> None:
     """`value` as the answer of a command."""
-    print(json.dumps(value, indent=2, ensure_ascii=False))
+    is_utf8 = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
+    print(json.dumps(value, indent=2, ensure_ascii=not is_utf8))
 
 
 def unreachable(what: str, shown: str, error: Exception | str) -> int:

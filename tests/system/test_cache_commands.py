@@ -1,5 +1,6 @@
 """`python -m worker cache`: why a payload is a miss, what a cache was good for, forgetting some of it."""
 
+import io
 import json
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -238,6 +239,24 @@ def test_a_key_of_another_version_is_found_there(desk: Desk) -> None:
     gone = desk.json("cache", "explain", key, "--json", **newer)
     assert gone["reason"] == "unseen"
     assert "or was remembered under other key settings (key_include, key_exclude, namespace)" in gone["why"]
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_a_terminal_that_is_not_utf8_gets_what_it_can_show(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, encoding: str
+) -> None:
+    """Text with what it lacks replaced, and JSON that is whole; the cache is not to blame."""
+    for asked, more in (('{"\u6587":1}', ()), ('{"\u6587":2}', ("--json",))):
+        written = io.BytesIO()
+        terminal = io.TextIOWrapper(written, encoding, write_through=True)
+        with monkeypatch.context() as patch:
+            patch.setattr("sys.stdout", terminal)
+            done = desk.cache("explain", asked, '{"\u6587":7}', *more)
+        assert (done.returncode, done.stderr) == (0, "")
+        if more:
+            assert json.loads(written.getvalue())["differ"][0]["field"] == "\u6587"
+        else:
+            assert "differ ?" in written.getvalue().decode(encoding)
 
 
 def test_one_entry_is_forgotten_by_key_or_payload(desk: Desk) -> None:
