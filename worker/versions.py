@@ -1,6 +1,6 @@
 """Which versions of which models were served of late, as workers wrote it down, and what they remember."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import orjson
@@ -31,8 +31,8 @@ def versions_in(said: Mapping[bytes, bytes]) -> Versions:
     return found
 
 
-def served_models(served: Versions) -> set[str]:
-    """The models of these."""
+def served_models(served: Iterable[tuple[str, str]]) -> set[str]:
+    """The models of these, which are models and versions."""
     return {model for model, _ in served}
 
 
