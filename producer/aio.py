@@ -11,6 +11,7 @@ from producer.bridge import Bridge
 from producer.client import Producer
 from producer.job import Job
 from producer.pace import NOT_YET
+from wire.names import Priority
 from wire.reply import Reply
 
 Payloads = Iterable[Any] | AsyncIterable[Any]
@@ -58,12 +59,14 @@ class AsyncProducer:
         with self._under_way(job):
             await job.ended
 
-    async def call(self, payload: Any, *, timeout: float = 60.0, **options: Any) -> Reply:
+    async def call(
+        self, payload: Any, *, timeout: float = 60.0, priority: Priority = "interactive", **options: Any
+    ) -> Reply:
         """See Producer. `options` are `model` and the directives.
 
         Raises BrokerUnreachable where the broker was away when the time was over.
         """
-        job = Job(lambda producer: producer.steps(Producer.map, [payload], in_flight=1, **options))
+        job = Job(lambda producer: producer.asking(payload, priority=priority, **options))
         with self._under_way(job):
             try:
                 async with asyncio.timeout(timeout):
@@ -72,7 +75,7 @@ class AsyncProducer:
                 trouble = self._bridge.producer.trouble
                 if trouble is not None:
                     raise BrokerUnreachable(str(trouble)) from trouble
-                raise TimeoutError(self._bridge.producer.no_reply(timeout)) from None
+                raise TimeoutError(self._bridge.producer.no_reply(timeout, priority)) from None
 
     async def map(self, payloads: Payloads, *, in_flight: int = 1000, **options: Any) -> AsyncIterator[Reply]:
         """See Producer. `payloads` are read in this event loop, as many ahead of what was yielded as may be

@@ -135,7 +135,7 @@ class Producer:
                 if left <= 0:
                     break
                 self._traffic.listen(min(step.seconds, left))
-        raise TimeoutError(self._no_reply(timeout))
+        raise TimeoutError(self._no_reply(timeout, priority))
 
     def enqueue(
         self,
@@ -243,8 +243,8 @@ class Producer:
         # beside others loses its turn at each system call.
         return f"{self._own}x{next(self._numbers):x}"
 
-    def _no_reply(self, timeout: float) -> str:
+    def _no_reply(self, timeout: float, priority: Priority) -> str:
         return (
             f"no reply within {timeout:g} s; is a worker running? (python -m worker run) "
-            f"Does it read {self._names.requests} of the same broker?"
+            f"Does it read {self._names.requests_of(priority)} of the same broker?"
         )

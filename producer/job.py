@@ -1,6 +1,7 @@
 """A verb under way beside others: what it does next, and who waits for what comes of it."""
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 from producer.client import Producer
 from producer.traffic import POLL_SECONDS, Wait
 from producer.window import Pack
+from wire.names import Priority
 from wire.reply import Reply
 
 Steps = Iterator[Reply | Wait]
@@ -23,6 +25,10 @@ class SteppedProducer(Producer):
         """Those of `verb`, a method of Producer. Raises what the verb raises."""
         verb(self, *arguments, **options)
         return self._begun
+
+    def asking(self, payload: Any, **options: Any) -> Steps:
+        """Those of a call: who asks waits for as long as they like, and nothing is sent again meanwhile."""
+        return self.steps(Producer.map, [payload], pack=1, in_flight=1, reply_timeout=math.inf, **options)
 
     def connecting(self, retry: bool) -> Steps:
         """Connect, as a job like any other."""
@@ -47,9 +53,9 @@ class SteppedProducer(Producer):
         """End a `listen`, from any thread."""
         self._courier.wake()
 
-    def no_reply(self, timeout: float) -> str:
+    def no_reply(self, timeout: float, priority: Priority) -> str:
         """What to say where there was no reply in time."""
-        return self._no_reply(timeout)
+        return self._no_reply(timeout, priority)
 
     def _driven(self, steps: Steps) -> Iterator[Reply]:
         self._begun = steps

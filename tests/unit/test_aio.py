@@ -100,6 +100,23 @@ def test_calls_that_come_together_go_together(broker: WaitingBroker) -> None:
     assert len(broker.sent) == 300, "each is a message of its own: none waits for another's model call"
 
 
+def test_who_calls_is_a_person(broker: WaitingBroker) -> None:
+    """Served before the bulk, unless they say that they can wait."""
+
+    async def work(producer: AsyncProducer) -> list[int]:
+        broker.mute = True
+        calls = [asyncio.create_task(producer.call(n, priority=p)) for n, p in enumerate(("bulk", "bulk"))]
+        calls.append(asyncio.create_task(producer.call(2)))
+        await sent(broker, 3)
+        waiting = [len(broker.queues[f"recollect.{name}"]) for name in ("interactive", "requests")]
+        broker.mute = False
+        broker.wake()
+        await asyncio.gather(*calls)
+        return waiting
+
+    assert run(work, broker) == [1, 2]
+
+
 @pytest.mark.parametrize("payloads", [lambda: range(100), lambda: slowly(100)], ids=["plain", "async"])
 def test_map_takes_both_kinds_of_iterables(broker: WaitingBroker, payloads: Callable[[], Any]) -> None:
     """In order where that is asked for."""
@@ -192,8 +209,10 @@ def test_time_runs_out(broker: WaitingBroker) -> None:
 
     async def work(producer: AsyncProducer) -> None:
         broker.mute = True
-        with pytest.raises(TimeoutError, match=r"python -m worker run.*recollect\.requests"):
+        with pytest.raises(TimeoutError, match=r"python -m worker run.*recollect\.interactive"):
             await producer.call("late", timeout=0.05)
+        with pytest.raises(TimeoutError, match=r"recollect\.requests"):
+            await producer.call("late", timeout=0.05, priority="bulk")
         with pytest.raises(TimeoutError) as caught:
             async with asyncio.timeout(0.05):
                 await producer.call("late")

@@ -477,7 +477,7 @@ def test_a_call_that_ran_out_of_time_is_forgotten(
 ) -> None:
     """It says what to check, and a later reconnect does not send it again."""
     broker.mute = True
-    with pytest.raises(TimeoutError, match=r"python -m worker run.*recollect\.requests"):
+    with pytest.raises(TimeoutError, match=r"python -m worker run.*recollect\.interactive"):
         producer.call("late", timeout=0.1)
     broker.mute, broker.breaks = False, {"receive": 1}
     assert producer.call("next").result == "next"
