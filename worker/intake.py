@@ -26,6 +26,10 @@ class Intake:
         # Below one message there is still room for one when nothing is held: a large one must pass, too.
         return max(int(room), 1 if not held or 0 < room < 1 else 0)
 
+    def messages(self, requests: int) -> int:
+        """How many messages to take where there is room for so many more requests."""
+        return 0 if requests <= 0 else min(self.credit(), max(1, int(requests / self._typical_requests)))
+
     def learn(self, deliveries: Sequence[Delivery]) -> None:
         """Expect the largest of late, forgetting slowly: a wrong guess costs memory only upwards."""
         if not deliveries:

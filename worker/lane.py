@@ -57,8 +57,13 @@ class Lane:
         self._rests_until = 0.0
 
     def interactive_credit(self) -> int:
-        """How many messages to take from the interactive queue."""
-        return self._interactive.credit()
+        """How many messages to take from the interactive queue: no more than the model with the most room can
+        begin. What is too much stays there, before the bulk; in the misses queue it would stand behind it.
+        What asks for a model that is left alone needs no room."""
+        served = [name for name in self._callees if not self._is_left_alone(name)]
+        if not served:
+            return self._interactive.credit()
+        return self._interactive.messages(max(map(self._interactive_room, served)))
 
     def credit(self, held: Collection[Delivery]) -> int:
         """How many messages to take from the misses queue while so many deliveries are held."""
@@ -151,9 +156,11 @@ class Lane:
         names = {job.model.name for job in jobs}
         size = sum([len(other.message.body) for other in held if other.is_interactive])
         return size < self._most_bytes // _SHARE and all(
-            self._calls.interactive(name) + taken[name] < INTERACTIVE_ROUNDS * self._callees[name].most_rows
-            for name in names
+            taken[name] < self._interactive_room(name) for name in names
         )
+
+    def _interactive_room(self, name: str) -> int:
+        return INTERACTIVE_ROUNDS * self._callees[name].most_rows - self._calls.interactive(name)
 
     def _is_free(self, held: Collection[Delivery]) -> bool:
         requests = sum([len(delivery.requests) for delivery in held])

@@ -307,6 +307,30 @@ def test_what_is_interactive_begins_where_the_bulk_finds_no_room() -> None:
         assert [job.delivery for job in begun] == [d for d in deliveries[1:] if not waits]
 
 
+def test_no_more_is_taken_of_what_is_interactive_than_there_is_room_for() -> None:
+    """The rest stays where it is read first. The model with the most room counts, one that is down does not."""
+    desk = Desk()
+    messages = [replace(single(n), queue=NAMES.interactive) for n in range(16)]
+    for _ in range(30):
+        desk.receive(messages[0])  # messages of one request are what is expected then
+    for m, n, credit in ((0, 16, 16), (10, 16, 6), (16, 16, 0), (20, 16, 0), (16, 4, 12)):
+        desk.calls.interactive_counts = {"m": m, "n": n}
+        assert desk.lane.interactive_credit() == credit
+    desk.shut("n")
+    assert desk.lane.interactive_credit() == 0
+    desk.shut("m")
+    assert desk.lane.interactive_credit() > 0, "all of it is told so"
+
+
+def test_a_message_of_many_is_taken_where_there_is_room_for_any() -> None:
+    """It would wait for ever otherwise; beside others only as many as are expected to fit."""
+    desk = Desk()
+    desk.receive(packed(*["m"] * 8, queue=NAMES.interactive))
+    for under_way, credit in ((0, 1), (15, 1), (16, 0)):
+        desk.calls.interactive_counts = {"m": under_way, "n": 16}
+        assert desk.lane.interactive_credit() == credit
+
+
 def test_what_is_interactive_and_asks_for_a_model_that_is_down_waits_as_all_do() -> None:
     """In the misses queue, where it is one of many."""
     desk = Desk()
