@@ -189,12 +189,21 @@ class Source:
                 feed()
         except StopAsyncIteration:
             pass
-        except Exception as error:  # noqa: BLE001 - it is raised where the verb is awaited
-            self._error = error
+        except BaseException as error:
+            # It is raised where the verb is awaited: an input that was cut off must not pass for all of it.
+            self._error = error if isinstance(error, Exception) else _cut_off(error)
+            if isinstance(error, KeyboardInterrupt | SystemExit):
+                raise
         finally:
             self._ended = True
             with contextlib.suppress(RuntimeError):  # closed meanwhile: nobody reads it
                 feed()
+
+
+def _cut_off(error: BaseException) -> Exception:
+    cut = RuntimeError(f"the payloads were cut off by {error!r}")
+    cut.__cause__ = error
+    return cut
 
 
 async def _each(payloads: Iterable[Any]) -> AsyncIterator[Any]:

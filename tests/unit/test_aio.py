@@ -179,6 +179,26 @@ def test_what_the_payloads_raise_is_raised(broker: WaitingBroker, verb: str, is_
     assert run(work, broker) == "next"
 
 
+@pytest.mark.parametrize("verb", ["map", "enqueue"])
+@pytest.mark.parametrize("error", [asyncio.CancelledError(), GeneratorExit(), BaseException("x")], ids=repr)
+def test_payloads_that_are_cut_off_have_not_ended(
+    broker: WaitingBroker, verb: str, error: BaseException
+) -> None:
+    """Not even by what is no Exception, such as the cancellation of a task that they waited for."""
+
+    async def broken() -> AsyncIterator[int]:
+        yield 1
+        raise error
+
+    async def work(producer: AsyncProducer) -> Any:
+        asking = everything(producer.map(broken())) if verb == "map" else producer.enqueue(broken())
+        with pytest.raises(RuntimeError, match=f"cut off by {type(error).__name__}"):
+            await asking
+        return (await producer.call("next")).result
+
+    assert run(work, broker) == "next"
+
+
 def test_what_is_no_iterable_is_refused(broker: WaitingBroker) -> None:
     async def work(producer: AsyncProducer) -> None:
         with pytest.raises(TypeError, match="not iterable"):
