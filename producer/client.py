@@ -59,7 +59,7 @@ class Producer:
             opened, reconnect_seconds=reconnect_seconds, clock=clock, sleep=sleep, on_wait=on_wait
         )
         self._clock, self._on_idle = clock, on_idle
-        self._traffic = Traffic(self._courier, self._names)
+        self._traffic = Traffic(self._courier, self._names, clock)
         self._own, self._numbers = uuid.uuid4().hex, itertools.count()
 
     def __enter__(self) -> "Producer":
@@ -99,8 +99,8 @@ class Producer:
         contract. `directives` are those of the contract: `bypass`, `refresh`, `no_store`, `only_if_cached`;
         `ttl`, `max_age` and `stale_if_error` in seconds; `deadline` in Unix seconds. `traceparent` may be
         given beside them, here and to `call` and `enqueue`; ValueError where it is not of the W3C form.
-        What is unanswered is sent again after a reconnect, and when nothing came for `reply_timeout` seconds.
-        What has the `priority` `interactive` is served before what is `bulk`. At most `rate` payloads are
+        What is unanswered is sent again after a reconnect, and `reply_timeout` seconds after it was sent and
+        the last reply came, as far as `queue_max` allows. What has the `priority` `interactive` is served before what is `bulk`. At most `rate` payloads are
         sent a second, and none while `queue_max` messages wait for the workers.
         """
         if in_flight < 1 or pack < 1:
@@ -226,9 +226,8 @@ class Producer:
                     return
                 if window.requests or feed.is_waiting:
                     yield Wait(feed.patience, window)
-                if self._clock() - heard > reply_timeout:
-                    self._traffic.dispatch(window.unanswered())
-                    heard = self._clock()
+                if heard < (since := self._clock() - reply_timeout):
+                    self._traffic.dispatch(feed.again(window.sent_before(since)))
 
     def _dispatch(self, pack: Pack) -> None:
         self._traffic.dispatch([pack])

@@ -60,6 +60,10 @@ class Feed:
             self._held = None
         return pack, None
 
+    def again(self, packs: list[Pack]) -> list[Pack]:
+        """Those of `packs` that may be sent again now: where too much waits for the workers, so may they."""
+        return packs[: self._payloads.messages(len(packs))] if isinstance(self._payloads, Pace) else packs
+
     def packs(self, window: Window, in_flight: int) -> Iterator[Pack]:
         """Packs for `window`, as far as `in_flight` allows, whole ones if possible; refusals land in it."""
         while not self.ended:

@@ -40,10 +40,11 @@ class Wait(NamedTuple):
 
 
 class Traffic:
-    """Sends packs to the workers and lands what comes back, in whichever window or box waits for it."""
+    """Sends packs to the workers and lands what comes back, in whichever window or box waits for it.
+    `clock` is monotonic."""
 
-    def __init__(self, courier: Courier, names: Names) -> None:
-        self._courier, self._names = courier, names
+    def __init__(self, courier: Courier, names: Names, clock: Callable[[], float]) -> None:
+        self._courier, self._names, self._clock = courier, names, clock
         self._windows: dict[str, Window] = {}
         self._boxes: list[Box] = []
         self._inbox: str | None = None
@@ -100,8 +101,9 @@ class Traffic:
         for queue in dict.fromkeys(pack.queue for pack in packs):
             its = [pack for pack in packs if pack.queue == queue]
             self._courier.send(queue, [pack.message(inbox, time.time()) for pack in its])
+        now = self._clock()
         for pack in packs:
-            pack.connection = self._courier.connections
+            pack.connection, pack.sent_at = self._courier.connections, now
 
     def listen(self, timeout: float) -> None:
         """Send what is not sent, or was on an earlier connection; wait for the first to come, and land it."""

@@ -4,6 +4,7 @@ Pure bookkeeping. A reply message is joined to its pack by correlation id and to
 duplicates (at least once is the promise) and strangers are dropped.
 """
 
+import math
 import re
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -22,7 +23,8 @@ PACK_MAX_BYTES = 1 << 20
 class Pack:
     """Requests that travel in one message, and where in the input they stand.
 
-    `id` is the message's: nobody else's anywhere. `connection` is the one it was last sent on, -1 before.
+    `id` is the message's: nobody else's anywhere. `connection` is the one it was last sent on, -1 before;
+    `sent_at` is when, on a monotonic clock.
     """
 
     id: str
@@ -32,6 +34,7 @@ class Pack:
     size: int = 0
     parts: dict[int, bytes] = field(default_factory=dict)
     connection: int = -1
+    sent_at: float = math.inf
     traceparent: str | None = None
     queue: str = ""
 
@@ -89,6 +92,10 @@ class Window:
     def unanswered(self) -> list[Pack]:
         """What would have to be sent again."""
         return list(self._packs.values())
+
+    def sent_before(self, moment: float) -> list[Pack]:
+        """What was last sent before it and is not answered."""
+        return [pack for pack in self._packs.values() if pack.sent_at < moment]
 
     def land(self, *replies: Reply) -> None:
         """Replies that may be taken."""

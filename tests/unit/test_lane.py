@@ -308,7 +308,7 @@ def test_what_is_interactive_begins_where_the_bulk_finds_no_room() -> None:
 
 
 def test_no_more_is_taken_of_what_is_interactive_than_there_is_room_for() -> None:
-    """The rest stays where it is read first. The model with the most room counts, one that is down does not."""
+    """The rest stays where it is read first. The model with most room counts, one that is down does not."""
     desk = Desk()
     messages = [replace(single(n), queue=NAMES.interactive) for n in range(16)]
     for _ in range(30):

@@ -296,6 +296,40 @@ def test_silence_is_answered_by_sending_again(broker: MemoryBroker, clock: Clock
     assert len({message.correlation_id for message in broker.sent}) == 1
 
 
+def test_silence_counts_from_the_sending(broker: MemoryBroker, clock: Clock) -> None:
+    """What is sent after a pause of the input, or of whoever takes the replies, is not sent twice."""
+
+    def slow() -> Iterator[int]:
+        for n in range(3):
+            clock.now += 400
+            yield n
+
+    with Producer(broker=broker, clock=clock) as producer:
+        for reply in producer.map(slow(), reply_timeout=300, pack=1, in_flight=2):
+            assert reply.ok
+            clock.now += 400
+            broker.mute = True
+            producer.enqueue(["other"], reply=False)
+            broker.mute = False
+    assert len(broker.sent) == 6
+
+
+def test_silence_does_not_fill_a_queue_that_is_full(broker: MemoryBroker, clock: Clock) -> None:
+    """What waits there is what would be sent again."""
+    broker.mute = True
+
+    def on_idle() -> None:
+        clock.now += 100
+        assert len(broker.queues["recollect.requests"]) <= 2
+        broker.mute = clock.now < 2000
+
+    for queue in ("interactive", "requests", "misses"):
+        broker.queues[f"recollect.{queue}"].clear()
+    with Producer(broker=broker, clock=clock, on_idle=on_idle) as producer:
+        replies = producer.map(range(9), reply_timeout=300, queue_max=2, pack=1)
+        assert sorted(reply.result for reply in replies) == list(range(9))
+
+
 @pytest.mark.parametrize("verb", ["send", "receive", "keep_alive", "own"])
 def test_a_broker_that_drops_every_command_is_given_up(
     producer: Producer, broker: MemoryBroker, clock: Clock, verb: str
