@@ -100,8 +100,9 @@ class Producer:
         `ttl`, `max_age` and `stale_if_error` in seconds; `deadline` in Unix seconds. `traceparent` may be
         given beside them, here and to `call` and `enqueue`; ValueError where it is not of the W3C form.
         What is unanswered is sent again after a reconnect, and `reply_timeout` seconds after it was sent and
-        the last reply came, as far as `queue_max` allows. What has the `priority` `interactive` is served before what is `bulk`. At most `rate` payloads are
-        sent a second, and none while `queue_max` messages wait for the workers.
+        the last reply came, as far as `queue_max` allows. What has the `priority` `interactive` is served
+        before what is `bulk`. At most `rate` payloads are sent a second, and none while `queue_max` messages
+        wait for the workers.
         """
         if in_flight < 1 or pack < 1:
             raise ValueError(f"in_flight and pack must be at least 1; got {in_flight} and {pack}")
