@@ -105,6 +105,7 @@ class Courier:
             self._come_back()
             self._broker.keep_alive()
             self._finish()
+            self._recovered("settle")
             messages = self._broker.receive(credit, timeout)
         except (BrokerLost, BrokerUnreachable) as error:
             self._failed("receive", error)

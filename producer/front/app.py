@@ -1,5 +1,6 @@
 """The routes: thin ones, over `asked` and `answer`."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from importlib.metadata import version
 from urllib.parse import parse_qsl
@@ -19,6 +20,7 @@ from producer.front.asked import BODY_MAX_BYTES, asked, check_headers, too_large
 from producer.front.openapi import document
 from wire.errors import ErrorKind, InvalidRequest
 
+_BODY_SECONDS = 30.0
 _SOON, _LATER = {"Retry-After": "1"}, {"Retry-After": "5"}
 
 
@@ -32,7 +34,7 @@ class Front:
 
     def app(self) -> Starlette:
         """The ASGI application."""
-        return Starlette(
+        app = Starlette(
             routes=[
                 Route("/analysis", _Raw(self._analyse), methods=["POST"]),
                 Route("/livez", self._livez),
@@ -41,6 +43,8 @@ class Front:
             ],
             exception_handlers={HTTPException: _elsewhere, Exception: _fault},
         )
+        app.router.redirect_slashes = False  # it would lead wherever the client's Host says
+        return app
 
     async def _analyse(self, scope: Scope, receive: Receive) -> Answer:
         try:
@@ -52,7 +56,12 @@ class Front:
         headers = _headers(scope)
         check_headers(headers)
         query = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
-        payload, options = asked(await _body(receive), headers, query, self._model)
+        try:
+            async with asyncio.timeout(_BODY_SECONDS):
+                body = await _body(receive)
+        except TimeoutError:
+            raise Problem(408, "no_body", f"the body did not come within {_BODY_SECONDS:g} s") from None
+        payload, options = asked(body, headers, query, self._model)
         if self._room <= 0:
             raise Problem(503, "busy", "as much is under way as may be; try again soon", _SOON)
         self._room -= 1

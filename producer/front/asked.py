@@ -75,11 +75,13 @@ def directives(cache_control: str) -> dict[str, Any]:
 
 
 def _model(query: Iterable[tuple[str, str]], model: str | None) -> str | None:
-    for name, value in query:
+    given = [value for name, value in query if name == "model"]
+    for name, _ in query:
         if name != "model":
             raise _invalid(f"parameter {name[:40]!r} is unknown; expected model, or none")
-        model = value
-    return model
+    if len(given) > 1:
+        raise _invalid(f"parameter model is there {len(given)} times; expected it once")
+    return given[0] if given else model
 
 
 def _invalid(why: str) -> Problem:

@@ -14,6 +14,7 @@ _CACHE_CONTROL = (
 _ALL = {
     400: "The body, the header cache-control or a parameter is not what is expected",
     404: "No such model",
+    408: "The body did not come in time",
     413: f"The body has more than {BODY_MAX_BYTES} bytes",
     415: "The body is not application/json, or is compressed",
     422: "The model rejected the payload",

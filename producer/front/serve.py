@@ -52,6 +52,7 @@ async def _serve(
             server_header=False,
             proxy_headers=False,
             lifespan="off",
+            ws="none",
             timeout_graceful_shutdown=int(arguments.timeout) + 1,
         )
         # uvicorn hands on what it was ended by, and the end is not over then.
@@ -77,7 +78,8 @@ def _listen(host: str, port: int) -> socket.socket:
         return socket.create_server((host, port), family=family, backlog=_BACKLOG)
     except (OSError, OverflowError) as error:
         said = getattr(error, "strerror", None) or error
-        raise OSError(f"--host {host} --port {port}: {said}; expected a free port, or 0 for any") from None
+        expected = "expected an address of this machine and a free port, or 0 for any"
+        raise OSError(f"--host {host} --port {port}: {said}; {expected}") from None
 
 
 def _url(host: str, listener: socket.socket) -> str:

@@ -57,7 +57,7 @@ def test_what_is_wrong_is_said_with_a_status(redis_rig: Rig, front: FrontProcess
     """As problem details, each of its kind."""
     wanted = {
         400: [front.post(b"{"), front.post({"bypass": "yes"}), front.post({}, cache_control="max-age=x")],
-        404: [front.post({}, "/analysis?model=nobody"), front.get("/nowhere")],
+        404: [front.post({}, "/analysis?model=nobody"), front.get("/nowhere"), front.post({}, "/analysis/")],
         405: [front.get("/analysis")],
         413: [front.post({"text": "x" * (1 << 20)})],
         415: [front.post({}, content_type="text/plain"), front.post({}, content_encoding="gzip")],

@@ -29,6 +29,7 @@ def test_what_could_not_be_settled_is_settled_with_the_next(verb: str) -> None:
     (courier.settle if verb == "commit" else courier.release)(messages)
     assert broker.held == messages
     again = courier.receive({"q": 1}, 0)
+    assert courier.trouble is None, "what is over would end the next verb that fails"
     assert [m.body for m in again] == [b"2" if verb == "commit" else b"1"]
     assert broker.held == again
 

@@ -75,6 +75,7 @@ def test_the_fields_of_the_body_are_the_payload_but_for_bypass() -> None:
         (b"[1]", [], "the body is list; expected a JSON object"),
         (b'{"a":18446744073709551616}', [], "64 bits"),
         (b"{}", [("by_pass", "1")], "'by_pass' is unknown"),
+        (b"{}", [("model", "a"), ("model", "b")], "expected it once"),
     ],
 )
 def test_what_cannot_be_asked_is_explained(body: bytes, query: list[tuple[str, str]], said: str) -> None:
@@ -193,7 +194,7 @@ def test_the_document_agrees_with_the_routes() -> None:
     }
     assert {path: set(item) for path, item in said["paths"].items()} == served
     answers = said["paths"]["/analysis"]["post"]["responses"]
-    assert {int(status) for status in answers} == {200, 400, 404, 413, 415, 422, 502, 503, 504}
+    assert {int(status) for status in answers} == {200, 400, 404, 408, 413, 415, 422, 502, 503, 504}
     assert {str(status) for status in STATUS.values()} <= answers.keys()
     for kind in ErrorKind:
         assert kind.value in answers[str(STATUS[kind])]["description"]
