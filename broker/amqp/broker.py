@@ -243,8 +243,7 @@ class AmqpBroker:
 
 
 def _tag(message: Message) -> int:
-    _, tag = message.token
-    return int(tag)
+    return int(message.token[1])
 
 
 def _said(error: Exception) -> str:

@@ -25,7 +25,7 @@ _SILENCE_SECONDS = 0.5
 
 def producer(**options: Any) -> Producer:
     """The broker and prefix that the command line would take from the environment."""
-    prefix = os.environ.get("RECOLLECT_PREFIX", "recollect")
+    prefix = os.getenv("RECOLLECT_PREFIX", "recollect")
     return Producer(os.environ["RECOLLECT_BROKER_URL"], prefix=prefix, **options)
 
 
