@@ -5,6 +5,7 @@ next messages are received and handled.
 """
 
 import contextlib
+import math
 import random
 from collections.abc import Callable
 
@@ -20,6 +21,8 @@ from worker.work import Work
 
 _BACKOFF_SECONDS = 0.1
 _IDLE_SECONDS = 0.5
+# While somebody asks, turns are short: whoever comes in the middle of one waits for all that it took.
+_POLITE_SECONDS, _POLITE_PART = 1.0, 4
 
 
 class Loop:
@@ -60,7 +63,7 @@ class Loop:
         self._settling = Settling(broker, observer, settlement)
         self._suspects = Suspects(broker, work)
         self._stopping = self._abandoning = False
-        self._pause = _BACKOFF_SECONDS
+        self._pause, self._polite_until = _BACKOFF_SECONDS, 0.0
         self.lost_model: str | None = None
 
     def stop(self) -> None:
@@ -95,6 +98,7 @@ class Loop:
         ordinary = self._suspects.put_aside(messages)
         interactive = [message for message in ordinary if message.queue == self._interactive]
         if interactive:  # answered on its own: it does not wait for the work on the others
+            self._polite_until = self._clock() + _POLITE_SECONDS
             self._begin(interactive)
             ordinary = [message for message in ordinary if message.queue != self._interactive]
         if ordinary:
@@ -116,8 +120,13 @@ class Loop:
         return {
             self._interactive: self._work.interactive_credit(),
             self._misses: self._work.credit(self._open),
-            self._requests: self._intake.credit(),
+            self._requests: self._bulk_credit(),
         }
+
+    def _bulk_credit(self) -> int:
+        credit = self._intake.credit()
+        is_polite = self._clock() < self._polite_until
+        return math.ceil(credit / _POLITE_PART) if is_polite else credit
 
     def _advance(self, *, wait: bool = False) -> None:
         """Answer what the models answered, go on with what runs alone, settle.

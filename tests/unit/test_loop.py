@@ -159,3 +159,23 @@ def test_a_trial_begins_when_nothing_is_under_commit() -> None:
     broker.script = [lambda: invalid(1), lambda: [*invalid(2), *invalid(3, 3)], list, stop]
     loop.run()
     assert (seen, blamed) == ([0, 0], [WHOLE, None])
+
+
+def test_turns_are_short_while_somebody_asks() -> None:
+    """A second long: whoever asks next must not wait for all of the bulk that one turn could take."""
+    clock, broker, asked = Clock(), Mock(), list[Mapping[str, int]]()
+    broker.commit.return_value = Committed([], [])
+    names = Names()
+
+    def receive(credit: Mapping[str, int], _timeout: float) -> list[Message]:
+        asked.append(dict(credit))
+        clock.now += 0.4
+        if len(asked) == 6:
+            loop.stop()
+            loop.stop()
+        return [Message(b"not json", queue=names.interactive)] if len(asked) == 2 else []
+
+    broker.receive.side_effect = receive
+    loop = build_loop(broker, Mock(), clock)
+    loop.run()
+    assert [credit[names.requests] for credit in asked[:6]] == [8, 8, 2, 2, 2, 8]
