@@ -22,7 +22,7 @@ from worker.work import Work
 _BACKOFF_SECONDS = 0.1
 _IDLE_SECONDS = 0.5
 # While somebody asks, turns are short: whoever comes in the middle of one waits for all that it took.
-_POLITE_SECONDS, _POLITE_PART = 1.0, 4
+_POLITE_SECONDS, _POLITE_PART = 1.0, 8
 
 
 class Loop:

@@ -178,4 +178,4 @@ def test_turns_are_short_while_somebody_asks() -> None:
     broker.receive.side_effect = receive
     loop = build_loop(broker, Mock(), clock)
     loop.run()
-    assert [credit[names.requests] for credit in asked[:6]] == [8, 8, 2, 2, 2, 8]
+    assert [credit[names.requests] for credit in asked[:6]] == [8, 8, 1, 1, 1, 8]
