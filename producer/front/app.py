@@ -1,6 +1,7 @@
 """The routes: thin ones, over `asked` and `answer`."""
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from importlib.metadata import version
 from urllib.parse import parse_qsl
@@ -21,6 +22,7 @@ from producer.front.openapi import document
 from wire.errors import ErrorKind, InvalidRequest
 
 _BODY_SECONDS = 30.0
+_DRAIN_SECONDS, _DRAINED_BYTES = 5.0, 16 << 20
 _SOON, _LATER = {"Retry-After": "1"}, {"Retry-After": "5"}
 
 
@@ -54,7 +56,11 @@ class Front:
 
     async def _answer(self, scope: Scope, receive: Receive) -> Answer:
         headers = _headers(scope)
-        check_headers(headers)
+        try:
+            check_headers(headers)
+        except Problem:
+            await _drain(receive)
+            raise
         query = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
         try:
             async with asyncio.timeout(_BODY_SECONDS):
@@ -120,9 +126,21 @@ async def _body(receive: Receive) -> bytes:
         parts.append(message.get("body", b""))
         size += len(parts[-1])
         if size > BODY_MAX_BYTES:
+            await _drain(receive)
             raise too_large()
         goes_on = message.get("more_body", False)
     return b"".join(parts)
+
+
+async def _drain(receive: Receive) -> None:
+    """Read on, a while: who still sends when the connection ends sees no answer but a broken pipe."""
+    left, goes_on = _DRAINED_BYTES, True
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_DRAIN_SECONDS):
+            while goes_on and left > 0:
+                message = await receive()
+                left -= len(message.get("body", b""))
+                goes_on = message.get("more_body", False)
 
 
 def _response(answer: Answer) -> Response:
