@@ -165,7 +165,7 @@ class Producer:
         before the next payload is read; sooner, it may wait for that one, however long it takes to come.
         """
         queue = self._names.requests_of(priority)
-        reply_to = self._names.replies if run is None else self._names.replies_for(run)
+        reply_to = self._names.replies_of(run)
         if reply:
             self._courier.declare(reply_to)
         else:
@@ -182,15 +182,15 @@ class Producer:
         A message of replies is acknowledged when the next reply is asked for after its last; what was not
         taken goes back. One that is no reply is passed over.
         """
-        queue = self._names.replies if run is None else self._names.replies_for(run)
-        return self._driven(self._traffic.collected(queue, timeout, self._clock))
+        return self._driven(self._traffic.collected(self._names.replies_of(run), timeout))
 
     def depth(self, *, run: str | None = None) -> int:
         """How many messages wait for `collect`: takes none of them.
 
         A message holds the replies to those that went in one (`pack` of `enqueue`), or a part of them.
         """
-        return self._courier.depth(self._names.replies if run is None else self._names.replies_for(run))
+        queue = self._names.replies_of(run)
+        return self._courier.depth((queue,))[queue]
 
     def _driven(self, steps: Iterator[Reply | Wait]) -> Iterator[Reply]:
         """The replies among `steps`; where they say Wait, it is waited."""

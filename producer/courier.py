@@ -69,17 +69,11 @@ class Courier:
         """Make sure that a reply queue for many exists."""
         self._again("declare", lambda: self._broker.declare(queue))
 
-    def depth(self, queue: str) -> int:
-        """How many messages wait in a reply queue; it is asked, and nothing is taken."""
+    def depth(self, replies: Sequence[str] = ()) -> dict[str, int]:
+        """How many messages wait in the prefix's own queues, and in these of replies; nothing is taken."""
         found: dict[str, int] = {}
-        self._again("depth", lambda: found.update(self._broker.depth((queue,))))
-        return found[queue]
-
-    def waiting(self, queues: Sequence[str]) -> int:
-        """How many messages wait in `queues`, which are the prefix's own."""
-        found: dict[str, int] = {}
-        self._again("depth", lambda: found.update(self._broker.depth()))
-        return sum(found[queue] for queue in queues)
+        self._again("depth", lambda: found.update(self._broker.depth(replies)))
+        return found
 
     def send(self, queue: str, messages: Sequence[Message]) -> None:
         """Send, confirmed. What a lost connection leaves in doubt is sent again: a hit for the worker."""

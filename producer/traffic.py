@@ -70,24 +70,25 @@ class Traffic:
             self._boxes.remove(box)
             self.give_back(box)
 
-    def collected(self, queue: str, timeout: float, clock: Callable[[], float]) -> Iterator[Reply | Wait]:
-        """The replies that come to `queue`, until none came for `timeout` seconds of the `clock`."""
+    def collected(self, queue: str, timeout: float) -> Iterator[Reply | Wait]:
+        """The replies that come to `queue`, until none came for `timeout` seconds."""
         self._courier.declare(queue)
-        end = clock() + timeout
+        end = self._clock() + timeout
         with self.collecting(queue) as box:
             while True:
-                yield Wait(max(0.0, min(POLL_SECONDS, end - clock())), box)
+                yield Wait(max(0.0, min(POLL_SECONDS, end - self._clock())), box)
                 while box.messages and box.connection == self._courier.connections:
                     yield from replies_in(box.messages[0])
                     self._courier.settle([box.messages.popleft()])
-                    end = clock() + timeout
+                    end = self._clock() + timeout
                 self.give_back(box)
-                if clock() >= end:
+                if self._clock() >= end:
                     return
 
     def waiting(self) -> int:
         """How many messages wait for the workers."""
-        return self._courier.waiting(self._names.worked)
+        depth = self._courier.depth()
+        return sum(depth[queue] for queue in self._names.worked)
 
     def give_back(self, box: Box) -> None:
         """What is in it goes back to its queue."""

@@ -64,6 +64,10 @@ class Names:
             raise ValueError(f"reply queue name {name!r} must be 1 to 64 of A-Z a-z 0-9 _ -")
         return f"{self.replies}.{name}"
 
+    def replies_of(self, run: str | None) -> str:
+        """The queue of a run's replies, or, without one, the shared one. Raises ValueError as above."""
+        return self.replies if run is None else self.replies_for(run)
+
     def is_reply_queue(self, queue: str) -> bool:
         """Whether a worker may send a reply to `queue`: to reply queues of this prefix, nowhere else."""
         return _is_reply_queue(self.replies, queue)

@@ -20,6 +20,7 @@ from rows.payload import names_of, picker
 from wire.message import DIRECTIVES
 
 OK, SOME_FAILED, INTERRUPTED = 0, 1, 130
+_REFUSED_AT_ONCE = 8  # a refusal comes before the payload after the next is read
 
 
 def map_file(arguments: argparse.Namespace) -> int:
@@ -47,7 +48,7 @@ def rows_of(arguments: argparse.Namespace) -> Feed:
     """The payloads of an input whose output is no file of ours. Raises ValueError, OSError."""
     payload = names_of(arguments.payload)
     wished = Wishes(arguments.input, "-", payload=payload, types=types_of(arguments.types))
-    return Feed(plan(wished).source, picker(payload))
+    return Feed(plan(wished).source, picker(payload), recent=_REFUSED_AT_ONCE)
 
 
 def wishes_of(arguments: argparse.Namespace) -> Wishes:

@@ -34,7 +34,8 @@ class Feed:
     """Iterates over the payloads of rows that `wants` (told the index from 0, and what was read). A row that
     has none becomes NaN, which fails in its place.
 
-    `seen` counts the rows that were wanted or skipped, `sent` the payloads.
+    `seen` counts the rows that were wanted or skipped, `sent` the payloads. With `recent`, only so many of
+    the last payloads can be asked about: for who hears of a row at once or never.
     """
 
     def __init__(
@@ -43,18 +44,23 @@ class Feed:
         pick: Pick,
         keep: Keep = lambda _: None,
         wants: Callable[[int, Any], bool] = lambda _, __: True,
+        *,
+        recent: int | None = None,
     ) -> None:
         self._source, self._pick, self._keep, self._wants = source, pick, keep, wants
         self._origins: dict[int, _Origin] = {}
+        self._recent = recent
         self.seen = self.sent = 0
 
     def __iter__(self) -> Iterator[Any]:
         for index, row in enumerate(self._source.rows()):
             self.seen += 1
             if self._wants(index, _read(row)):
-                self._origins[self.sent] = origin = self._origin(index, row)
+                self._origins[self.sent], payload = self._origin(index, row)
+                if self._recent is not None:
+                    self._origins.pop(self.sent - self._recent, None)
                 self.sent += 1
-                yield math.nan if origin.problem is not None else self._pick(origin.read)
+                yield payload
 
     def row(self, reply: Reply) -> dict[str, Any]:
         """What is written about the row that `reply` is the answer to."""
@@ -68,14 +74,15 @@ class Feed:
             row["input"] = origin.read
         return {**row, **reply.as_dict()}
 
-    def _origin(self, index: int, row: Row | BadRow) -> _Origin:
+    def _origin(self, index: int, row: Row | BadRow) -> tuple[_Origin, Any]:
+        """And the payload."""
         if isinstance(row, BadRow):
-            return _Origin(index, row.number, None, row.text, row.problem)
+            return _Origin(index, row.number, None, row.text, row.problem), math.nan
         try:
-            self._pick(row.value)
-            return _Origin(index, row.number, self._keep(row.value), row.value, None)
+            payload = self._pick(row.value)
+            return _Origin(index, row.number, self._keep(row.value), row.value, None), payload
         except NoPayload as error:
-            return _Origin(index, row.number, None, row.value, f"row {row.number} {error}")
+            return _Origin(index, row.number, None, row.value, f"row {row.number} {error}"), math.nan
 
 
 def _read(row: Row | BadRow) -> Any:
@@ -136,4 +143,9 @@ class Failed:
 
 
 def _print(value: Any) -> bytes:
-    return blake2b(dump(value, sort=True), digest_size=16).digest()
+    """What nests too deep to be written is null in an errors file, and so it is here."""
+    try:
+        text = dump(value, sort=True)
+    except RecursionError:
+        text = b"null"
+    return blake2b(text, digest_size=16).digest()

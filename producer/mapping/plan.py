@@ -49,7 +49,8 @@ def is_table(path: str) -> bool:
 @dataclass(frozen=True, slots=True)
 class Plan:
     """`wishes`, found to be possible. `target` is where the output goes, None where it is written to as it
-    is (`-`, a pipe, a device). `kept` are the columns that rows carry along: None for all they have."""
+    is (`-`, a pipe, a device). `keeps`: rows carry columns along; `keeps_from_source`: as they are in the
+    source, and not through JSON."""
 
     wishes: Wishes
     source: Source
